@@ -1,0 +1,184 @@
+//! The server: who may connect, and what an agent knows between calls.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use emberbox_guest::watch::WATCHERS;
+use emberbox_guest::{GENERATION, GuestError, GuestErrorCode, Identity, Pong, Token};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::time::{ClockId, clock_gettime};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::connection;
+use crate::exec::{Environment, EnvironmentError};
+use crate::identity;
+use crate::processes::Processes;
+use crate::system::System;
+use crate::terminals::Terminals;
+
+/// Most connections at once. A host keeps a handful; the rest is room for many
+/// long commands, and the bound keeps descriptors under the agent's limit.
+const CONNECTIONS: usize = 512;
+
+/// Background commands whose output is still read after their call ended. One
+/// more and its pipes are closed, which it sees as a broken pipe.
+const LINGERING: usize = 256;
+
+/// Connections to servers of the guest at once: half of all, so that a busy
+/// web app with a WebSocket for every visitor leaves room for calls.
+const RELAYS: usize = CONNECTIONS / 2;
+
+/// Seconds of silence after which a peer is asked whether it still lives:
+/// after a restore the peers of the snapshot are gone and must free their place.
+const KEEPALIVE_SECONDS: u32 = 60;
+
+/// Pause after the kernel could not accept for want of memory or descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// One guest's agent.
+pub struct Agent {
+    pub(crate) system: System,
+    pub(crate) lingering: Arc<Semaphore>,
+    pub(crate) relays: Semaphore,
+    pub(crate) processes: Processes,
+    pub(crate) terminals: Terminals,
+    pub(crate) watchers: Semaphore,
+    environment: Environment,
+    claimed: OnceLock<Claimed>,
+    ready_after_ns: OnceLock<u64>,
+    port: OnceLock<u16>,
+}
+
+/// What a claim leaves behind.
+struct Claimed {
+    token: Token,
+    environment: Environment,
+}
+
+impl Agent {
+    /// An unclaimed agent.
+    #[must_use]
+    pub fn new(system: System) -> Arc<Self> {
+        let environment = Environment::of_template(&system);
+        Arc::new(Self {
+            system,
+            lingering: Arc::new(Semaphore::new(LINGERING)),
+            relays: Semaphore::new(RELAYS),
+            processes: Processes::default(),
+            terminals: Terminals::default(),
+            watchers: Semaphore::new(WATCHERS),
+            environment,
+            claimed: OnceLock::new(),
+            ready_after_ns: OnceLock::new(),
+            port: OnceLock::new(),
+        })
+    }
+
+    /// Answers calls until the listener fails. Must run on a current-thread
+    /// runtime: a spawn changes what the whole process is for a moment.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) -> io::Result<Infallible> {
+        // Accepted sockets inherit all of these.
+        setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
+        setsockopt(&listener, sockopt::KeepAlive, &true)?;
+        setsockopt(&listener, sockopt::TcpKeepIdle, &KEEPALIVE_SECONDS)?;
+        let port = listener.local_addr()?.port();
+        self.port.get_or_init(|| port);
+        self.ready_after_ns.get_or_init(since_boot);
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let place = Arc::clone(&places)
+                .acquire_owned()
+                .await
+                .expect("nobody closes the semaphore");
+            let stream = match listener.accept().await {
+                Ok((stream, _peer)) => stream,
+                Err(error) if accept_may_work_later(&error) => {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let agent = Arc::clone(&self);
+            tokio::spawn(async move {
+                connection::serve(agent, stream).await;
+                drop(place);
+            });
+        }
+    }
+
+    pub(crate) fn pong(&self) -> Pong {
+        Pong {
+            generation: GENERATION,
+            claimed: self.claimed.get().is_some(),
+            ready_after_ns: self.ready_after_ns.get().copied().unwrap_or_default(),
+        }
+    }
+
+    /// Whether this is the agent's own port.
+    pub(crate) fn listens_on(&self, port: u16) -> bool {
+        self.port.get() == Some(&port)
+    }
+
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.claimed.get().is_some()
+    }
+
+    /// Whether a call with this token may do anything at all.
+    pub(crate) fn admits(&self, token: &Token) -> bool {
+        self.claimed
+            .get()
+            .is_none_or(|claimed| claimed.token == *token)
+    }
+
+    /// What every command sees.
+    pub(crate) fn environment(&self) -> &Environment {
+        self.claimed
+            .get()
+            .map_or(&self.environment, |claimed| &claimed.environment)
+    }
+
+    /// Takes the identity. Without an await in it, so no call comes between
+    /// its parts.
+    pub(crate) fn claim(&self, identity: Identity) -> Result<(), GuestError> {
+        let mut environment = self.environment.clone();
+        environment
+            .extend(&identity.env)
+            .map_err(|error: EnvironmentError| GuestError::new(GuestErrorCode::Protocol, error))?;
+        identity::apply(&self.system, &identity)?;
+        let claimed = Claimed {
+            token: identity.token,
+            environment,
+        };
+        self.claimed.set(claimed).map_err(|_already| {
+            GuestError::new(
+                GuestErrorCode::AlreadyClaimed,
+                "the guest is claimed already",
+            )
+        })
+    }
+}
+
+fn since_boot() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| {
+        now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+    })
+}
+
+fn accept_may_work_later(error: &io::Error) -> bool {
+    use nix::libc;
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOBUFS
+                | libc::ENOMEM
+                | libc::EPROTO
+                | libc::EINTR
+        )
+    )
+}

@@ -1,0 +1,127 @@
+//! Taking an identity: everything that tells two restores of one seed apart.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use emberbox_guest::{GuestError, GuestErrorCode, Identity};
+use nix::libc;
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_settime};
+
+use crate::sys::{self, Interface};
+use crate::system::{Machine, System};
+
+/// The guest's only network device.
+pub(crate) const NETWORK_DEVICE: &str = "eth0";
+
+/// Longest host name Linux takes (`HOST_NAME_MAX`).
+const HOSTNAME_LENGTH: usize = 64;
+
+/// Puts all of `identity` but its token and environment into force.
+pub(crate) fn apply(system: &System, identity: &Identity) -> Result<(), GuestError> {
+    check_hostname(&identity.hostname)?;
+    match system.machine() {
+        Machine::Own => apply_to_kernel(identity)?,
+        Machine::Shared => {}
+    }
+    let name = &identity.hostname;
+    let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost\n");
+    let machine_id: String = identity
+        .machine_id
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    for (path, content) in [
+        ("/etc/hostname", format!("{name}\n")),
+        ("/etc/hosts", hosts),
+        ("/etc/machine-id", format!("{machine_id}\n")),
+    ] {
+        write_plain(&system.path(path), content.as_bytes())
+            .map_err(|error| failed(format_args!("write {path}"), &error))?;
+    }
+    Ok(())
+}
+
+/// Makes the files of an identity empty regular files on the scratch disk, so
+/// that a claim only has to fill them, and a template's own do not show.
+pub(crate) fn clear(system: &System) -> io::Result<()> {
+    for path in ["/etc/hostname", "/etc/hosts", "/etc/machine-id"] {
+        write_plain(&system.path(path), b"")?;
+    }
+    // Saved randomness would be the same in every restore.
+    for path in [
+        "/var/lib/systemd/random-seed",
+        "/var/lib/urandom/random-seed",
+        "/var/lib/dbus/machine-id",
+        "/root/.bash_history",
+    ] {
+        match fs::remove_file(system.path(path)) {
+            Err(error) if !is_missing(&error) => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes a regular file, also where a symbolic link stood.
+pub(crate) fn write_plain(path: &Path, content: &[u8]) -> io::Result<()> {
+    let open = || {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+    };
+    let mut file = match open() {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            fs::remove_file(path)?;
+            open()?
+        }
+        opened => opened?,
+    };
+    file.write_all(content)
+}
+
+fn apply_to_kernel(identity: &Identity) -> Result<(), GuestError> {
+    sys::add_entropy(&identity.entropy).map_err(|error| failed("add entropy", &error))?;
+    let seconds = identity.unix_time_ns / 1_000_000_000;
+    let nanoseconds = identity.unix_time_ns % 1_000_000_000;
+    // u64 nanoseconds hold under 2^35 seconds, so neither cast cuts.
+    let time = TimeSpec::new(seconds as i64, nanoseconds as i64);
+    clock_settime(ClockId::CLOCK_REALTIME, time)
+        .map_err(|error| failed("set the clock", &error.into()))?;
+    nix::unistd::sethostname(&identity.hostname)
+        .map_err(|error| failed("set the host name", &error.into()))?;
+    Interface::new(NETWORK_DEVICE)
+        .and_then(|interface| interface.set_mtu(identity.mtu))
+        .map_err(|error| failed("set the MTU", &error))
+}
+
+fn check_hostname(name: &str) -> Result<(), GuestError> {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if name.is_empty() || name.len() > HOSTNAME_LENGTH || !name.bytes().all(valid) {
+        return Err(GuestError::new(
+            GuestErrorCode::Protocol,
+            "the host name is empty, too long or has other than letters, digits, '-', '.', '_'",
+        ));
+    }
+    Ok(())
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn failed(doing: impl std::fmt::Display, error: &io::Error) -> GuestError {
+    GuestError::new(GuestErrorCode::Io, format_args!("cannot {doing}: {error}"))
+}
+
+#[cfg(test)]
+mod tests;
