@@ -1,0 +1,578 @@
+//! The QEMU engine: with KVM where it works, in software where it does not.
+//!
+//! A seed's memory is one file that QEMU maps shared while the seed is taken
+//! and private when it is restored, so a restore copies no memory and every VM
+//! writes to pages of its own. QEMU 7.2 opens such a file for writing even to
+//! map it privately; restored VMs therefore get a *sealed* in-memory copy that
+//! the kernel lets nobody write (`memory::SealedMemory`).
+//!
+//! Invariants: QEMU runs in the jail with a user of its own; its control
+//! socket is reachable by root alone; a guest that powers off leaves its QEMU
+//! waiting, so that the reason can be read.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use command_fds::{CommandFdExt, FdMapping};
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use crate::cgroup::CgroupTree;
+use crate::engine::{
+    BootPurpose, Capabilities, Capability, Engine, EngineDescription, EngineError, SnapshotFiles,
+    Vm, VmPlace, VmSpec,
+};
+use crate::jail::{ARG0, JailSpec, Launcher};
+use crate::process::{Process, ProcessRef};
+
+mod args;
+mod bare;
+mod memory;
+mod qmp;
+mod vm;
+
+use args::{CommandLine, Inherited, Memory};
+use memory::SealedMemory;
+use vm::{MemoryOrigin, QemuVm};
+
+/// The engine's name.
+const NAME: &str = "qemu";
+
+/// The descriptor number of the network namespace in the jail process.
+const NETNS_FD: i32 = 3;
+
+/// Files in a VM's directory.
+const PID_FILE: &str = "vmm.pid";
+const CONTROL_SOCKET: &str = "qmp.sock";
+const LOG_FILE: &str = "vmm.log";
+const JAIL_ROOT: &str = "jail";
+const SEED_MEMORY: &str = "memory";
+
+/// How long a killed process may take to end. One in the middle of a large
+/// write to a slow disk takes seconds.
+const REAP: Duration = Duration::from_secs(30);
+
+/// How much of a failed QEMU's log goes into an error.
+const LOG_TAIL: usize = 2000;
+
+/// Prefix of a kernel image that QEMU needs again when it restores: only the
+/// boot ROM it makes from the header must be there, the kernel itself is in
+/// the guest's memory. Saves reading and holding the rest.
+const KERNEL_HEADER: u64 = 64 * 1024;
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The host's CPU, through KVM.
+    Kvm,
+    /// QEMU's translator.
+    Tcg {
+        /// Bound of the translation cache in MiB. 64 keeps an idle VM under
+        /// 50 MB of unique memory and still holds a Node.js start.
+        cache_mib: u32,
+    },
+}
+
+impl Accelerator {
+    /// Software emulation with the default bound.
+    pub const TCG: Self = Self::Tcg { cache_mib: 64 };
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg { .. } => "tcg",
+        }
+    }
+
+    fn argument(self) -> String {
+        match self {
+            Self::Kvm => "kvm".to_owned(),
+            Self::Tcg { cache_mib } => format!("tcg,tb-size={cache_mib},thread=multi"),
+        }
+    }
+
+    fn cpu_model(self) -> &'static str {
+        match self {
+            Self::Kvm => "host",
+            Self::Tcg { .. } => "max",
+        }
+    }
+
+    /// What the guest's kernel needs to know. Emulated timers drift while they
+    /// are calibrated; there is no speculation to mitigate; and a program that
+    /// is loaded at another address every time is translated anew every time,
+    /// which made a process start five times slower.
+    fn kernel_arguments(self) -> Option<&'static str> {
+        match self {
+            Self::Kvm => None,
+            Self::Tcg { .. } => Some("no_timer_check tsc=unstable mitigations=off norandmaps"),
+        }
+    }
+
+    fn device(self) -> Option<&'static str> {
+        match self {
+            Self::Kvm => Some("/dev/kvm"),
+            Self::Tcg { .. } => None,
+        }
+    }
+}
+
+/// Which chipset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// The older one: fewer devices to restore.
+    Pc,
+    /// The newer one.
+    Q35,
+}
+
+impl Machine {
+    fn argument(self) -> &'static str {
+        match self {
+            Self::Pc => "pc,usb=off,vmport=off,smbus=off,graphics=off",
+            Self::Q35 => "q35,usb=off,vmport=off,smbus=off,sata=off,graphics=off",
+        }
+    }
+}
+
+/// How the engine is set up.
+#[derive(Debug, Clone)]
+pub struct QemuConfig {
+    /// The `qemu-system-x86_64` program.
+    pub program: PathBuf,
+    /// What executes the guest's instructions.
+    pub accelerator: Accelerator,
+    /// Which chipset.
+    pub machine: Machine,
+    /// How VMM processes enter their jail.
+    pub launcher: Launcher,
+    /// Keeps the cgroups of several servers apart.
+    pub instance: String,
+}
+
+/// Where a QEMU is looked for.
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// Finds QEMU on the `PATH`.
+#[must_use]
+pub fn find_program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(PROGRAM))
+        .find(|program| program.is_file())
+}
+
+/// QEMU's version, for example `7.2.22`.
+pub fn version(program: &Path) -> io::Result<String> {
+    let output = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    // "QEMU emulator version 7.2.22 (Debian …)"
+    let version = text
+        .split_whitespace()
+        .skip_while(|word| *word != "version")
+        .nth(1);
+    version
+        .map(str::to_owned)
+        .ok_or_else(|| io::Error::other("it does not tell its version"))
+}
+
+/// The engine.
+pub struct Qemu {
+    config: QemuConfig,
+    description: EngineDescription,
+    cgroups: CgroupTree,
+    /// Seed memory in use, by file: kept while a VM or a restore needs it.
+    sealed: Mutex<HashMap<PathBuf, Weak<SealedMemory>>>,
+    /// The most recent ones, so that an idle host does not load them anew.
+    recent: Mutex<Vec<Arc<SealedMemory>>>,
+}
+
+/// Seeds whose memory stays loaded though no VM uses it. Each costs what the
+/// seed touched, some 150 MB.
+const RECENT_SEEDS: usize = 4;
+
+impl Qemu {
+    /// An engine that uses this QEMU.
+    pub fn new(config: QemuConfig) -> Result<Self, EngineError> {
+        let version = version(&config.program).map_err(|error| {
+            EngineError::host(format!("cannot run {}", config.program.display()), error)
+        })?;
+        let snapshot_compatibility = format!(
+            "qemu {version} {} {} {}",
+            config.accelerator.argument(),
+            config.accelerator.cpu_model(),
+            config.machine.argument(),
+        );
+        let description = EngineDescription {
+            name: NAME,
+            version,
+            accelerator: config.accelerator.name(),
+            snapshot_compatibility,
+        };
+        let cgroups = CgroupTree::detect(&config.instance);
+        if cgroups.version() == "none" {
+            tracing::warn!("no usable cgroups: VMs run without limits on the host's side");
+        }
+        Ok(Self {
+            config,
+            description,
+            cgroups,
+            sealed: Mutex::default(),
+            recent: Mutex::default(),
+        })
+    }
+
+    /// Removes what the engine made for the whole instance, if no VM is left.
+    pub fn close(&self) {
+        self.cgroups.remove_if_empty();
+    }
+
+    fn sealed_memory(&self, file: &Path) -> Result<Arc<SealedMemory>, EngineError> {
+        let mut sealed = self.sealed.lock().expect("no panic while held");
+        if let Some(memory) = sealed.get(file).and_then(Weak::upgrade) {
+            return Ok(memory);
+        }
+        let doing = || format!("cannot load seed memory {}", file.display());
+        let memory = SealedMemory::load(file).map_err(|e| EngineError::host(doing(), e))?;
+        let memory = Arc::new(memory);
+        sealed.retain(|_, memory| memory.strong_count() > 0);
+        sealed.insert(file.to_owned(), Arc::downgrade(&memory));
+        let mut recent = self.recent.lock().expect("no panic while held");
+        if recent.len() == RECENT_SEEDS {
+            recent.remove(0);
+        }
+        recent.push(Arc::clone(&memory));
+        Ok(memory)
+    }
+
+    async fn start(&self, spec: &VmSpec, how: Start<'_>) -> Result<Arc<dyn Vm>, EngineError> {
+        if self.find_process(&spec.place)?.is_some() {
+            return Err(EngineError::AlreadyRunning(spec.place.id.clone()));
+        }
+        let started = self.launch(spec, how).await;
+        if started.is_err() {
+            self.reap(&spec.place).await?;
+        }
+        started
+    }
+
+    async fn launch(&self, spec: &VmSpec, how: Start<'_>) -> Result<Arc<dyn Vm>, EngineError> {
+        let place = &spec.place;
+        let mut inherited = Inherited::default();
+        let (command_line, memory, state) = self.command_line(spec, how, &mut inherited)?;
+        let root = spec.place.dir.join(JAIL_ROOT);
+        fs::create_dir_all(&root)
+            .map_err(|e| EngineError::host("cannot make the jail directory", e))?;
+        let devices = ["/dev/null", "/dev/urandom"].into_iter();
+        let jail = JailSpec {
+            root,
+            uid: spec.slot.uid(),
+            netns: NETNS_FD,
+            cgroup_procs: self.cgroups.create(&spec.place.id, spec.shape)?,
+            devices: devices
+                .chain(self.config.accelerator.device())
+                .map(PathBuf::from)
+                .collect(),
+            pid_file: spec.place.dir.join(PID_FILE),
+            program: self.config.program.clone(),
+            args: command_line,
+        };
+        self.run_jail(spec, &jail, inherited).await?;
+        let process = self
+            .find_process(place)?
+            .ok_or_else(|| start_error(place, "it ended at once"))?;
+        let vm = QemuVm::connect(place, process, self.cgroups.clone(), memory).await?;
+        let begun = vm.begin(state).await;
+        begun.map_err(|error| start_error(place, &error.to_string()))?;
+        Ok(vm)
+    }
+
+    fn command_line(
+        &self,
+        spec: &VmSpec,
+        how: Start<'_>,
+        inherited: &mut Inherited,
+    ) -> Result<(Vec<OsString>, MemoryOrigin, Option<RawFd>), EngineError> {
+        let open = |path: &Path| {
+            File::open(path)
+                .map_err(|e| EngineError::host(format!("cannot open {}", path.display()), e))
+        };
+        let (memory, origin, kernel, initramfs, state) = match how {
+            Start::Boot(purpose) => {
+                let (memory, origin) = match purpose {
+                    BootPurpose::Run => (Memory::Anonymous, MemoryOrigin::Private),
+                    BootPurpose::Seed => {
+                        let path = spec.place.dir.join(SEED_MEMORY);
+                        let file = seed_memory_file(&path, spec)?;
+                        (
+                            Memory::SharedFile(inherited.add(file)),
+                            MemoryOrigin::SeedFile(path),
+                        )
+                    }
+                };
+                let kernel = inherited.add(open(&spec.images.kernel)?);
+                let initramfs = inherited.add(open(&spec.images.initramfs)?);
+                (memory, origin, kernel, Some(initramfs), None)
+            }
+            Start::Restore(files) => {
+                let state = inherited.add(open(&files.state)?);
+                let kernel =
+                    inherited.add(memory::kernel_header(&spec.images.kernel, KERNEL_HEADER)?);
+                if files.memory.exists() {
+                    let sealed = self.sealed_memory(&files.memory)?;
+                    let fd = sealed
+                        .descriptor()
+                        .map_err(|e| EngineError::host("dup", e))?;
+                    let memory = Memory::PrivateFile(inherited.add(fd));
+                    (
+                        memory,
+                        MemoryOrigin::Sealed(sealed),
+                        kernel,
+                        None,
+                        Some(state),
+                    )
+                } else {
+                    (
+                        Memory::Anonymous,
+                        MemoryOrigin::Private,
+                        kernel,
+                        None,
+                        Some(state),
+                    )
+                }
+            }
+        };
+        let layers = spec
+            .images
+            .layers
+            .iter()
+            .map(|layer| Ok(inherited.add(open(layer)?)))
+            .collect::<Result<Vec<_>, EngineError>>()?;
+        let scratch = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&spec.scratch)
+            .map_err(|e| EngineError::host("cannot open the scratch disk", e))?;
+        let tap = spec
+            .slot
+            .open_tap()
+            .map_err(|e| EngineError::host("cannot open the TAP", e))?;
+        let line = CommandLine {
+            accelerator: self.config.accelerator,
+            machine: self.config.machine,
+            shape: spec.shape,
+            memory,
+            kernel,
+            initramfs,
+            layers: &layers,
+            scratch: inherited.add(scratch),
+            tap: inherited.add(tap),
+            control: inherited.add(control_socket(spec)?),
+            starts_from_state: state.is_some(),
+        };
+        Ok((line.build(), origin, state))
+    }
+
+    async fn run_jail(
+        &self,
+        spec: &VmSpec,
+        jail: &JailSpec,
+        inherited: Inherited,
+    ) -> Result<(), EngineError> {
+        let log = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(spec.place.dir.join(LOG_FILE))
+            .map_err(|e| EngineError::host("cannot open the VMM's log", e))?;
+        let netns = spec
+            .slot
+            .netns()
+            .try_clone_to_owned()
+            .map_err(|e| EngineError::host("cannot pass the network namespace", e))?;
+        let mut mappings = vec![FdMapping {
+            parent_fd: netns,
+            child_fd: NETNS_FD,
+        }];
+        mappings.extend(
+            inherited
+                .into_numbered()
+                .map(|(child_fd, parent_fd)| FdMapping {
+                    parent_fd,
+                    child_fd,
+                }),
+        );
+        let argument = serde_json::to_string(jail)
+            .map_err(|e| EngineError::host("cannot describe the jail", io::Error::other(e)))?;
+        let mut command = Command::new(&self.config.launcher.program);
+        command
+            .arg0(ARG0)
+            .arg(argument)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command.stderr(log);
+        command
+            .fd_mappings(mappings)
+            .map_err(|_collision| start_error(&spec.place, "descriptor numbers collide"))?;
+        // Dropped half-way, it must not go on to start a VMM that nobody awaits.
+        let status = tokio::process::Command::from(command)
+            .kill_on_drop(true)
+            .status()
+            .await
+            .map_err(|e| EngineError::host("cannot start the jail", e))?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(start_error(&spec.place, &status.to_string()))
+        }
+    }
+
+    fn find_process(&self, place: &VmPlace) -> Result<Option<Process>, EngineError> {
+        match ProcessRef::load(&place.dir.join(PID_FILE)) {
+            Ok(reference) => reference
+                .open()
+                .map_err(|e| EngineError::host("cannot watch the VMM", e)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(EngineError::host("cannot read the VMM's pid file", error)),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Start<'a> {
+    Boot(BootPurpose),
+    Restore(&'a SnapshotFiles),
+}
+
+#[async_trait]
+impl Engine for Qemu {
+    fn describe(&self) -> &EngineDescription {
+        &self.description
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities(&[Capability::Pause, Capability::Seed, Capability::Snapshot])
+    }
+
+    async fn boot(&self, spec: &VmSpec, purpose: BootPurpose) -> Result<Arc<dyn Vm>, EngineError> {
+        self.start(spec, Start::Boot(purpose)).await
+    }
+
+    async fn restore(
+        &self,
+        spec: &VmSpec,
+        snapshot: &SnapshotFiles,
+    ) -> Result<Arc<dyn Vm>, EngineError> {
+        self.start(spec, Start::Restore(snapshot)).await
+    }
+
+    async fn adopt(&self, place: &VmPlace) -> Result<Option<Arc<dyn Vm>>, EngineError> {
+        let Some(process) = self.find_process(place)? else {
+            return Ok(None);
+        };
+        // Its memory's origin only matters for seeds, and a seed that was being
+        // taken when its host died is taken anew.
+        let origin = MemoryOrigin::Private;
+        let vm = QemuVm::connect(place, process, self.cgroups.clone(), origin).await?;
+        Ok(Some(vm))
+    }
+
+    async fn reap(&self, place: &VmPlace) -> Result<(), EngineError> {
+        // The pid file names the VMM; the cgroup also whatever was on its way,
+        // which may start one more process before it hears of its end.
+        let deadline = Instant::now() + REAP;
+        loop {
+            let mut processes: Vec<_> = self.find_process(place)?.into_iter().collect();
+            for pid in self.cgroups.processes(&place.id) {
+                let found = ProcessRef::of(pid).and_then(ProcessRef::open);
+                processes.extend(found.ok().flatten());
+            }
+            if processes.is_empty() {
+                break;
+            }
+            for process in &processes {
+                process
+                    .kill()
+                    .map_err(|e| EngineError::host("cannot end the VMM", e))?;
+            }
+            let ended = join_all(processes.iter().map(Process::wait));
+            tokio::time::timeout_at(deadline, ended)
+                .await
+                .map_err(|_elapsed| {
+                    EngineError::host(
+                        "cannot end the VMM",
+                        io::Error::from(io::ErrorKind::TimedOut),
+                    )
+                })?;
+        }
+        vm::remove_cgroup(&self.cgroups, &place.id).await?;
+        for name in [PID_FILE, CONTROL_SOCKET, SEED_MEMORY] {
+            remove_file(&place.dir.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+fn seed_memory_file(path: &Path, spec: &VmSpec) -> Result<OwnedFd, EngineError> {
+    let make = || {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
+        file.set_len(u64::from(spec.shape.memory_mib) << 20)?;
+        std::os::unix::fs::fchown(&file, Some(spec.slot.uid()), Some(spec.slot.uid()))?;
+        Ok(file.into())
+    };
+    make().map_err(|e: io::Error| EngineError::host("cannot make the seed's memory file", e))
+}
+
+/// A listening socket that only root can connect to. Passing it means that a
+/// connection can be made before QEMU is up.
+fn control_socket(spec: &VmSpec) -> Result<OwnedFd, EngineError> {
+    let path = spec.place.dir.join(CONTROL_SOCKET);
+    remove_file(&path)?;
+    let bind = || {
+        let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        chown(&path, Some(0), Some(0))?;
+        Ok(listener.into())
+    };
+    bind().map_err(|e: io::Error| EngineError::host("cannot make the control socket", e))
+}
+
+fn remove_file(path: &Path) -> Result<(), EngineError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(EngineError::host(
+            format!("cannot remove {}", path.display()),
+            error,
+        )),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn start_error(place: &VmPlace, what: &str) -> EngineError {
+    let log = fs::read(place.dir.join(LOG_FILE)).unwrap_or_default();
+    let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL)..]);
+    EngineError::Start {
+        detail: format!("{what}; {}", tail.trim()),
+    }
+}

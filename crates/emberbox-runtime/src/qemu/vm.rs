@@ -1,0 +1,282 @@
+//! One running QEMU.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use emberbox_core::VmId;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::args::CONSOLE_RING_KIB;
+use super::memory::SealedMemory;
+use super::qmp::{GuestFact, Qmp};
+use super::{CONTROL_SOCKET, remove_file, start_error};
+use crate::cgroup::CgroupTree;
+use crate::disk;
+use crate::engine::{Capability, EngineError, ExitReason, MemoryUse, SnapshotFiles, Vm, VmPlace};
+use crate::process::{self, Process};
+
+/// Between attempts to remove a cgroup that is still busy.
+const POLL: Duration = Duration::from_millis(2);
+
+/// How long a killed process's cgroup may stay busy.
+const CGROUP_BUSY: Duration = Duration::from_secs(5);
+
+/// Console text that goes into an exit reason.
+const LAST_WORDS: usize = 500;
+
+/// Where a VM's memory came from: what its snapshot has to hold.
+pub(super) enum MemoryOrigin {
+    /// Its own; a snapshot's state holds it.
+    Private,
+    /// The file that is to become a seed's memory.
+    SeedFile(PathBuf),
+    /// A private view of a seed's memory, kept loaded while this VM runs.
+    Sealed(#[expect(dead_code, reason = "held for its life only")] Arc<SealedMemory>),
+}
+
+/// A running QEMU.
+pub(super) struct QemuVm {
+    id: VmId,
+    dir: PathBuf,
+    process: Process,
+    qmp: Qmp,
+    cgroups: CgroupTree,
+    memory: MemoryOrigin,
+    /// Somebody here asked for the end.
+    stopping: AtomicBool,
+    ended: watch::Sender<Option<ExitReason>>,
+}
+
+impl QemuVm {
+    /// Takes charge of a QEMU that runs.
+    pub(super) async fn connect(
+        place: &VmPlace,
+        process: Process,
+        cgroups: CgroupTree,
+        memory: MemoryOrigin,
+    ) -> Result<Arc<Self>, EngineError> {
+        let qmp = Qmp::connect(&place.dir.join(CONTROL_SOCKET))
+            .await
+            .map_err(|error| start_error(place, &error.to_string()))?;
+        let vm = Arc::new(Self {
+            id: place.id.clone(),
+            dir: place.dir.clone(),
+            process,
+            qmp,
+            cgroups,
+            memory,
+            stopping: AtomicBool::new(false),
+            ended: watch::Sender::new(None),
+        });
+        // A guest that went down while nobody watched.
+        let status = vm.qmp.execute("query-status", json!({})).await?;
+        let down = matches!(
+            status["status"].as_str(),
+            Some("shutdown" | "guest-panicked")
+        );
+        tokio::spawn(Arc::clone(&vm).watch(down));
+        Ok(vm)
+    }
+
+    /// Prepares a QEMU that was just started for snapshots, and gives one that
+    /// waits for a state the inherited descriptor it comes from.
+    pub(super) async fn begin(&self, state: Option<RawFd>) -> Result<(), EngineError> {
+        // A memory file that is shared is not written into the state as well.
+        let on = ["x-ignore-shared", "events"]
+            .map(|capability| json!({ "capability": capability, "state": true }));
+        self.qmp
+            .execute("migrate-set-capabilities", json!({ "capabilities": on }))
+            .await?;
+        if let Some(state) = state {
+            self.qmp
+                .migrate("migrate-incoming", format!("fd:{state}"))
+                .await?;
+            // A state remembers that it was saved paused.
+            self.qmp.execute("cont", json!({})).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end, finds out why, and cleans up after the process.
+    async fn watch(self: Arc<Self>, mut down: bool) {
+        let mut said = None;
+        tokio::select! {
+            how = self.process.wait() => said = how,
+            fact = self.qmp.ended(), if !down => match fact {
+                GuestFact::Shutdown => down = true,
+                GuestFact::Gone => said = self.process.wait().await,
+                GuestFact::Alive => {}
+            },
+            () = std::future::ready(()), if down => {}
+        }
+        let reason = if down {
+            let reason = self.classify_shutdown().await;
+            if let Err(error) = self.process.kill() {
+                tracing::error!(vm = %self.id, %error, "cannot end a VMM whose guest is down");
+            }
+            self.process.wait().await;
+            reason
+        } else {
+            let detail = said.unwrap_or_else(|| "it was not our child".to_owned());
+            ExitReason::VmmDied { detail }
+        };
+        if let Err(error) = remove_cgroup(&self.cgroups, &self.id).await {
+            tracing::error!(vm = %self.id, %error, "a cgroup is left over");
+        }
+        let reason = if self.stopping.load(Ordering::SeqCst) {
+            ExitReason::Stopped
+        } else {
+            reason
+        };
+        self.ended.send_replace(Some(reason));
+    }
+
+    async fn classify_shutdown(&self) -> ExitReason {
+        let size = CONSOLE_RING_KIB * 1024;
+        let console = self
+            .qmp
+            .execute("ringbuf-read", json!({ "device": "console", "size": size }))
+            .await;
+        let console = console
+            .ok()
+            .and_then(|text| text.as_str().map(str::to_owned));
+        let console = console.unwrap_or_default();
+        if console.contains("Kernel panic") {
+            return ExitReason::GuestPanic;
+        }
+        let fatal = console
+            .lines()
+            .rev()
+            .find(|line| line.contains("emberbox-agent: FATAL"));
+        if let Some(line) = fatal {
+            let detail = line.chars().take(LAST_WORDS).collect();
+            return ExitReason::VmmDied { detail };
+        }
+        ExitReason::GuestShutdown
+    }
+
+    fn check_running(&self) -> Result<(), EngineError> {
+        if self.ended.borrow().is_some() {
+            return Err(EngineError::NotRunning(self.id.clone()));
+        }
+        Ok(())
+    }
+
+    async fn save_state(&self, path: &Path) -> Result<(), EngineError> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
+        let file = file.map_err(|e| EngineError::host("cannot make the state file", e))?;
+        self.qmp.pass("state", file.as_fd()).await?;
+        self.qmp.migrate("migrate", "fd:state".to_owned()).await?;
+        file.sync_data()
+            .map_err(|e| EngineError::host("cannot write the state file", e))
+    }
+}
+
+#[async_trait]
+impl Vm for QemuVm {
+    async fn pause(&self) -> Result<(), EngineError> {
+        self.check_running()?;
+        self.qmp.execute("stop", json!({})).await.map(drop)
+    }
+
+    async fn resume(&self) -> Result<(), EngineError> {
+        self.check_running()?;
+        self.qmp.execute("cont", json!({})).await.map(drop)
+    }
+
+    async fn snapshot(&self, files: &SnapshotFiles) -> Result<(), EngineError> {
+        self.check_running()?;
+        let status = self.qmp.execute("query-status", json!({})).await?;
+        if status["running"].as_bool() != Some(false) {
+            let detail = "the VM must be paused first".to_owned();
+            return Err(EngineError::Control {
+                command: "migrate",
+                detail,
+            });
+        }
+        let saved = self.save_state(&files.state).await;
+        let saved = saved.and_then(|()| match &self.memory {
+            MemoryOrigin::SeedFile(path) => disk::move_file(path, &files.memory)
+                .map_err(|e| EngineError::host("cannot keep the seed's memory", e)),
+            MemoryOrigin::Private | MemoryOrigin::Sealed(_) => Ok(()),
+        });
+        if saved.is_err() {
+            remove_file(&files.state)?;
+        }
+        saved
+    }
+
+    async fn snapshot_changes(
+        &self,
+        _base: &SnapshotFiles,
+        _files: &SnapshotFiles,
+    ) -> Result<(), EngineError> {
+        let capability = Capability::IncrementalSnapshot;
+        Err(EngineError::NotSupported {
+            engine: super::NAME,
+            capability,
+        })
+    }
+
+    async fn stop(&self) -> Result<(), EngineError> {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.process
+            .kill()
+            .map_err(|e| EngineError::host("cannot end the VMM", e))?;
+        self.wait().await;
+        remove_file(&self.dir.join(CONTROL_SOCKET))?;
+        remove_file(&self.dir.join(super::PID_FILE))
+    }
+
+    async fn wait(&self) -> ExitReason {
+        let mut ended = self.ended.subscribe();
+        let reason = ended
+            .wait_for(Option::is_some)
+            .await
+            .map(|reason| reason.clone());
+        reason
+            .ok()
+            .flatten()
+            .expect("the sender lives in self and only sends a reason")
+    }
+
+    async fn memory_use(&self) -> Result<MemoryUse, EngineError> {
+        self.check_running()?;
+        process::memory_use(self.process.pid())
+            .map_err(|e| EngineError::host("cannot read the VMM's memory use", e))
+    }
+
+    fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+}
+
+/// Removes a cgroup whose last process was just killed: the kernel may hold it
+/// busy for a moment longer.
+pub(super) async fn remove_cgroup(cgroups: &CgroupTree, vm: &VmId) -> Result<(), EngineError> {
+    let deadline = Instant::now() + CGROUP_BUSY;
+    loop {
+        match cgroups.remove(vm) {
+            Ok(()) => return Ok(()),
+            Err(error)
+                if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
+            {
+                sleep(POLL).await;
+            }
+            Err(error) => return Err(EngineError::host("cannot remove the cgroup", error)),
+        }
+    }
+}
