@@ -1,0 +1,464 @@
+//! The host's public calls.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use emberbox_core::{SandboxId, Shape, VmId};
+use emberbox_guest::Token;
+use emberbox_guest::client::GuestClient;
+use emberbox_image::GuestImages;
+use emberbox_runtime::disk;
+use emberbox_runtime::net::{Dialer, NetConfig, SlotPool};
+use emberbox_runtime::qemu::Qemu;
+use emberbox_runtime::seed::{COLD_BOOT, SeedFiles};
+use emberbox_runtime::{BootImages, Engine, EngineDescription, ExitReason, MemoryUse};
+use futures_util::future::join_all;
+use serde::Serialize;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::actor::{Actor, Handle, Parts, Running, report};
+use crate::config::{self, HostConfig};
+use crate::ledger::{Ledger, Record};
+use crate::secret::HostSecret;
+use crate::seeds::Seeds;
+
+/// Events kept for a slow reader; a VM's task waits when it is full.
+const EVENTS: usize = 256;
+
+/// Memory that must stay free on the host after a create, in KiB: what the
+/// machine itself needs to stay out of trouble.
+const RESERVED_MEMORY_KIB: u64 = 512 * 1024;
+
+/// Memory a new VM surely takes soon, in KiB: measured 50 to 90 MB.
+const VM_MEMORY_KIB: u64 = 128 * 1024;
+
+/// Disk that must stay free in the data directory, in bytes.
+const RESERVED_DISK: u64 = 1 << 30;
+
+/// What a VM is to be.
+#[derive(Debug, Clone)]
+pub struct CreateVm {
+    /// This life.
+    pub vm: VmId,
+    /// Whose life it is; also the guest's host name.
+    pub sandbox: SandboxId,
+    /// The image it boots, for example `miosa-sandbox`.
+    pub image: String,
+    /// Its size.
+    pub shape: Shape,
+    /// Variables every process in it sees.
+    pub env: BTreeMap<String, String>,
+}
+
+/// How a VM came up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BootPath {
+    /// Restored from a seed.
+    Snapshot,
+    /// The kernel booted.
+    Cold,
+}
+
+/// A VM that is claimed and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Created {
+    /// How it came up.
+    pub boot_path: BootPath,
+    /// From the start of its VMM process to the claimed guest, in milliseconds.
+    pub boot_ms: u32,
+}
+
+/// What a host reports without being asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostEvent {
+    /// A VM ended and nobody had asked for it. All it owned is gone.
+    Ended {
+        /// Which.
+        vm: VmId,
+        /// Why.
+        reason: ExitReason,
+    },
+}
+
+/// Why the host could not do it. `Display` is safe to show to users.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// No image of this name is installed here.
+    #[error("image {0} is not installed on this host")]
+    UnknownImage(String),
+    /// The VM does not run here.
+    #[error("the VM is not running")]
+    NotRunning,
+    /// The host has no room for another VM now.
+    #[error("no capacity for this sandbox right now")]
+    NoCapacity,
+    /// No VMM program was found.
+    #[error("no VMM is installed on this host: qemu-system-x86_64 is not on the PATH")]
+    NoEngine,
+    /// KVM was demanded and does not work.
+    #[error("KVM is not usable on this host: {0}")]
+    NoKvm(String),
+    /// A setting cannot be used.
+    #[error("{0}")]
+    Setting(String),
+    /// The VM could not be made; nothing of it is left.
+    #[error("the VM could not be started")]
+    Start(#[source] Box<dyn Error + Send + Sync>),
+    /// The host is shutting down.
+    #[error("the host is shutting down")]
+    ShuttingDown,
+}
+
+impl HostError {
+    pub(crate) fn start(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Start(error.into())
+    }
+}
+
+/// What this host is, for `doctor`, `/health` and metrics.
+#[derive(Debug, Clone, Serialize)]
+pub struct HostFacts {
+    /// The engine in use.
+    pub engine: EngineDescription,
+    /// Where images and seeds live.
+    pub home: PathBuf,
+    /// VMs that run now.
+    pub vms: usize,
+    /// Network slots that are ready.
+    pub prepared_slots: usize,
+}
+
+/// One compute host.
+pub struct Host {
+    parts: Arc<Parts>,
+    engine: Arc<Qemu>,
+    vms: Mutex<HashMap<VmId, Handle>>,
+    events: mpsc::Sender<HostEvent>,
+    data_dir: PathBuf,
+}
+
+impl Host {
+    /// Opens the host: adopts the VMs that still run, reaps the rest. The
+    /// receiver carries what happens later, in order.
+    pub async fn open(
+        config: HostConfig,
+    ) -> Result<(Arc<Self>, mpsc::Receiver<HostEvent>), HostError> {
+        let instance = config::instance(&config.data_dir).map_err(HostError::start)?;
+        let images = emberbox_image::images(&config.home, &config.default_image)
+            .map_err(HostError::start)?
+            .ok_or_else(|| HostError::UnknownImage(config.default_image.clone()))?;
+        let engine = config::engine(&config, instance, &boot_images(&images)).await?;
+
+        let mut net = NetConfig::new(instance);
+        net.pool_size = config.slot_pool;
+        for cidr in &config.allowed_private {
+            let network = cidr.parse().map_err(|_| {
+                HostError::Setting(format!(
+                    "network.allowed_private: {cidr} is not a CIDR range"
+                ))
+            })?;
+            net.allowed_private.push(network);
+        }
+        let slots = SlotPool::open(net).await.map_err(HostError::start)?;
+        let ledger = Ledger::open(&config.data_dir).map_err(HostError::start)?;
+        let secret = HostSecret::open(&config.data_dir).map_err(HostError::start)?;
+        let as_engine: Arc<dyn Engine> = Arc::clone(&engine) as _;
+        let seeds = Seeds::new(
+            config.home,
+            Arc::clone(&as_engine),
+            Arc::clone(&slots),
+            ledger.clone(),
+        );
+        let parts = Arc::new(Parts {
+            engine: as_engine,
+            slots,
+            seeds,
+            ledger,
+            secret,
+        });
+
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let data_dir = config.data_dir;
+        let host = Arc::new(Self {
+            parts,
+            engine,
+            vms: Mutex::default(),
+            events,
+            data_dir,
+        });
+        host.adopt_or_reap().await?;
+        Ok((host, receiver))
+    }
+
+    /// Whether an image of this name can be booted here now.
+    #[must_use]
+    pub fn has_image(&self, image: &str) -> bool {
+        matches!(
+            emberbox_image::images(self.parts.seeds.home(), image),
+            Ok(Some(_))
+        )
+    }
+
+    /// Takes the seed of an image and shape unless there is one.
+    pub async fn seed(&self, image: &str, shape: Shape) -> Result<(), HostError> {
+        let images = self.images(image)?;
+        self.parts.seeds.ensure(&images, shape).await.map(drop)
+    }
+
+    /// The seed a create of this image and shape is restored from, if any.
+    #[must_use]
+    pub fn seed_files(&self, image: &str, shape: Shape) -> Option<SeedFiles> {
+        self.images(image)
+            .ok()
+            .and_then(|images| self.parts.seeds.find(&images, shape))
+    }
+
+    /// Restores a seed by hand, to the agent's first answer, and removes the VM
+    /// again: the floor that `cargo xtask bench create` compares with. Says how
+    /// long it took.
+    pub async fn restore_bare(&self, image: &str, shape: Shape) -> Result<Duration, HostError> {
+        let images = self.images(image)?;
+        let seed = self.parts.seeds.find(&images, shape);
+        let seed = seed.ok_or_else(|| HostError::Setting("there is no seed".to_owned()))?;
+        let slot = self.parts.slots.take().await.map_err(HostError::start)?;
+        let record = Record {
+            vm: VmId::generate(),
+            sandbox: None,
+            shape,
+            images: boot_images(&images),
+            slot: slot.index(),
+            claimed: false,
+        };
+        self.parts.ledger.put(&record).map_err(HostError::start)?;
+        let spec = self.parts.ledger.spec(&record, Arc::clone(&slot));
+        disk::clone(&seed.scratch, &spec.scratch).map_err(HostError::start)?;
+        let started = Instant::now();
+        let vm = self
+            .engine
+            .restore_bare(&spec, &seed.snapshot)
+            .await
+            .map_err(HostError::start)?;
+        let guest = GuestClient::new(Dialer::new(Arc::clone(&slot)), Token::UNCLAIMED);
+        let answered = guest.wait_ready(Instant::now() + COLD_BOOT).await;
+        let took = started.elapsed();
+        vm.stop().await.map_err(HostError::start)?;
+        self.parts
+            .slots
+            .discard(&slot)
+            .await
+            .map_err(HostError::start)?;
+        self.parts
+            .ledger
+            .remove(&record.vm)
+            .map_err(HostError::start)?;
+        answered.map(|_pong| took).map_err(HostError::start)
+    }
+
+    /// Makes a VM and claims it. Runs to its end even if the caller goes away:
+    /// then [`Host::destroy`] or the next start finds it in the ledger.
+    pub async fn create(self: &Arc<Self>, request: CreateVm) -> Result<Created, HostError> {
+        self.check_capacity()?;
+        let (image, shape, vm) = (request.image.clone(), request.shape, request.vm.clone());
+        let (answer, created) = oneshot::channel();
+        let actor = self.register(&vm);
+        let events = self.events.clone();
+        let host = Arc::clone(self);
+        tokio::spawn(async move {
+            actor.create(request, answer, events).await;
+            host.vms().remove(&vm);
+        });
+        let created = created
+            .await
+            .map_err(|_dropped| HostError::ShuttingDown)??;
+        if created.boot_path == BootPath::Cold {
+            self.seed_in_background(image, shape);
+        }
+        Ok(created)
+    }
+
+    /// Typed calls into a running guest.
+    pub fn guest(&self, vm: &VmId) -> Result<GuestClient, HostError> {
+        self.running_vm(vm).map(|running| running.guest)
+    }
+
+    /// Connects to a port of a running guest, at the address its own network
+    /// gives it. The agent's port is refused: only this host speaks to it. No
+    /// deadline of its own. Cancel-safe.
+    pub async fn dial(&self, vm: &VmId, port: u16) -> io::Result<TcpStream> {
+        if port == emberbox_guest::PORT {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let running = self
+            .running_vm(vm)
+            .map_err(|ended| io::Error::new(io::ErrorKind::NotConnected, ended))?;
+        running.slot.connect(port).await
+    }
+
+    /// Ends a VM and everything it owns. Idempotent; waits until it is gone.
+    pub async fn destroy(&self, vm: &VmId) -> Result<(), HostError> {
+        let handle = self.vms().get(vm).cloned();
+        if let Some(handle) = handle {
+            handle.destroy().await;
+        }
+        Ok(())
+    }
+
+    /// The VMs that are claimed and run, adopted ones included.
+    #[must_use]
+    pub fn running(&self) -> Vec<VmId> {
+        let vms = self.vms();
+        let running = vms.iter().filter(|(_, handle)| handle.running().is_some());
+        running.map(|(vm, _)| vm.clone()).collect()
+    }
+
+    /// What a VM costs in memory.
+    pub async fn memory_use(&self, vm: &VmId) -> Result<MemoryUse, HostError> {
+        self.running_vm(vm)?
+            .vm
+            .memory_use()
+            .await
+            .map_err(HostError::start)
+    }
+
+    /// What this host is.
+    #[must_use]
+    pub fn facts(&self) -> HostFacts {
+        HostFacts {
+            engine: self.parts.engine.describe().clone(),
+            home: self.parts.seeds.home().root().to_owned(),
+            vms: self.running().len(),
+            prepared_slots: self.parts.slots.prepared(),
+        }
+    }
+
+    /// Stops serving. Running VMs go on and are adopted by the next start.
+    pub async fn close(&self) {
+        if let Err(error) = self.parts.slots.close().await {
+            tracing::warn!(
+                error = report(&error),
+                "network slots are left for the next start"
+            );
+        }
+        self.engine.close();
+    }
+
+    async fn adopt_or_reap(self: &Arc<Self>) -> Result<(), HostError> {
+        let records = self.parts.ledger.records().map_err(HostError::start)?;
+        let looked = join_all(records.into_iter().map(|record| async {
+            let found = self.parts.find(&record).await;
+            (record, found)
+        }));
+        let (mut kept, mut lost) = (HashSet::new(), Vec::new());
+        for (record, found) in looked.await {
+            let vm = record.vm.clone();
+            match found {
+                Ok(Some(adopted)) => {
+                    tracing::info!(%vm, "adopted a running VM");
+                    kept.insert(adopted.running.slot.index());
+                    let actor = self.register(&vm);
+                    let (events, host) = (self.events.clone(), Arc::clone(self));
+                    // Whoever opened this host asks at once what runs.
+                    let life = actor.adopt(adopted, events);
+                    tokio::spawn(async move {
+                        life.await;
+                        host.vms().remove(&vm);
+                    });
+                }
+                Ok(None) => lost.push(record),
+                Err(error) => {
+                    tracing::warn!(%vm, error = report(&error), "a VM cannot be adopted");
+                    lost.push(record);
+                }
+            }
+        }
+        self.reap(lost, &kept).await
+    }
+
+    async fn reap(
+        &self,
+        lost: Vec<Record>,
+        kept: &emberbox_runtime::net::SlotSet,
+    ) -> Result<(), HostError> {
+        let parts = &self.parts;
+        for record in &lost {
+            tracing::info!(vm = %record.vm, "reaping what is left of a VM");
+            parts
+                .engine
+                .reap(&parts.ledger.place(&record.vm))
+                .await
+                .map_err(HostError::start)?;
+        }
+        parts
+            .slots
+            .reap_except(kept)
+            .await
+            .map_err(HostError::start)?;
+        for record in &lost {
+            parts.ledger.remove(&record.vm).map_err(HostError::start)?;
+        }
+        Ok(())
+    }
+
+    fn register(&self, vm: &VmId) -> Actor {
+        let (actor, handle) = Actor::new(Arc::clone(&self.parts), vm.clone());
+        self.vms().insert(vm.clone(), handle);
+        actor
+    }
+
+    fn seed_in_background(self: &Arc<Self>, image: String, shape: Shape) {
+        let host = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = host.seed(&image, shape).await {
+                tracing::warn!(image, %shape, error = report(&error), "no seed could be taken");
+            }
+        });
+    }
+
+    fn images(&self, image: &str) -> Result<GuestImages, HostError> {
+        emberbox_image::images(self.parts.seeds.home(), image)
+            .map_err(HostError::start)?
+            .ok_or_else(|| HostError::UnknownImage(image.to_owned()))
+    }
+
+    /// Refuses what this machine surely cannot hold.
+    fn check_capacity(&self) -> Result<(), HostError> {
+        use procfs::Current;
+        let memory = procfs::Meminfo::current().map_err(HostError::start)?;
+        let available_kib = memory.mem_available.unwrap_or(memory.mem_free) / 1024;
+        let disk = rustix::fs::statvfs(&self.data_dir).map_err(HostError::start)?;
+        let fits = available_kib >= RESERVED_MEMORY_KIB + VM_MEMORY_KIB
+            && disk.f_bavail * disk.f_frsize >= RESERVED_DISK;
+        if fits {
+            Ok(())
+        } else {
+            Err(HostError::NoCapacity)
+        }
+    }
+
+    fn running_vm(&self, vm: &VmId) -> Result<Running, HostError> {
+        self.vms()
+            .get(vm)
+            .and_then(Handle::running)
+            .ok_or(HostError::NotRunning)
+    }
+
+    fn vms(&self) -> MutexGuard<'_, HashMap<VmId, Handle>> {
+        self.vms.lock().expect("no panic while the table is held")
+    }
+}
+
+/// Images as the runtime takes them.
+pub(crate) fn boot_images(images: &GuestImages) -> BootImages {
+    BootImages {
+        kernel: images.kernel.clone(),
+        initramfs: images.initramfs.clone(),
+        layers: images.layers.clone(),
+    }
+}

@@ -1,0 +1,27 @@
+//! One compute host: an actor per VM, seeds, and the ledger of everything it
+//! owns.
+//!
+//! Decides: from which seed a VM comes, what is adopted and what reaped.
+//! Must not know: the store, tenants, HTTP.
+//!
+//! | module | answers |
+//! |---|---|
+//! | [`host`] | what may be asked of a host |
+//! | [`config`] | how it is set up, and which engine it gets |
+//! | `ledger` | what it owns, so that it is found after a crash |
+//! | `secret` | what it can prove about itself after a restart |
+//! | `seeds` | which memory snapshots there are, and how new ones come |
+//! | `actor` | the life of one VM |
+//!
+//! Invariants: a VM's record exists before anything of it and goes last; one
+//! task owns each VM; a guest is claimed exactly once per life.
+
+mod actor;
+pub mod config;
+pub mod host;
+mod ledger;
+mod secret;
+mod seeds;
+
+pub use config::{AcceleratorChoice, HostConfig};
+pub use host::{BootPath, CreateVm, Created, Host, HostError, HostEvent, HostFacts};

@@ -1,0 +1,200 @@
+//! Which memory snapshots there are, and how new ones come.
+//!
+//! ```text
+//! HOME/seeds/KEY/{memory,state,scratch.ext4,manifest.json}
+//! ```
+//!
+//! `KEY` is a digest of everything a snapshot depends on: guest images, engine
+//! and shape. So a seed that does not fit is simply not found.
+//!
+//! Invariants: a directory under its key is complete and never changes; one
+//! seed of a key is taken at a time on the whole machine; a seed is an
+//! optimisation, and without one a VM boots cold.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use emberbox_core::{Shape, VmId};
+use emberbox_image::{GuestImages, Home};
+use emberbox_runtime::net::SlotPool;
+use emberbox_runtime::seed::{self, SeedFiles};
+use emberbox_runtime::{Engine, EngineDescription};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+
+use crate::host::{HostError, boot_images};
+use crate::ledger::{Ledger, Record};
+
+/// Seeds kept in one home. A default one takes 150 to 250 MB of disk; the one
+/// that was not used for longest goes.
+const MAX_SEEDS: usize = 32;
+
+const MANIFEST: &str = "manifest.json";
+
+/// Bumped when the meaning of a seed's files changes.
+const GENERATION: u32 = 1;
+
+/// What a seed was taken from.
+#[derive(Debug, Serialize)]
+struct Manifest<'a> {
+    generation: u32,
+    images: &'a str,
+    engine: &'a EngineDescription,
+    shape: Shape,
+}
+
+/// The seeds of one home, for one engine.
+pub(crate) struct Seeds {
+    home: Home,
+    engine: Arc<dyn Engine>,
+    slots: Arc<SlotPool>,
+    ledger: Ledger,
+    /// One at a time: a seed costs a cold boot's work.
+    turn: Semaphore,
+}
+
+impl Seeds {
+    pub(crate) fn new(
+        home: Home,
+        engine: Arc<dyn Engine>,
+        slots: Arc<SlotPool>,
+        ledger: Ledger,
+    ) -> Self {
+        Self {
+            home,
+            engine,
+            slots,
+            ledger,
+            turn: Semaphore::new(1),
+        }
+    }
+
+    /// Where images and seeds live.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The seed of these images and this shape, if there is one.
+    pub(crate) fn find(&self, images: &GuestImages, shape: Shape) -> Option<SeedFiles> {
+        let dir = self.dir(images, shape);
+        let manifest = fs::File::open(dir.join(MANIFEST)).ok()?;
+        // Its time is when it was last used; eviction goes by it.
+        let _ = manifest.set_modified(SystemTime::now());
+        Some(SeedFiles::in_dir(&dir))
+    }
+
+    /// Takes the seed unless there is one already.
+    pub(crate) async fn ensure(
+        &self,
+        images: &GuestImages,
+        shape: Shape,
+    ) -> Result<SeedFiles, HostError> {
+        let _turn = self.turn.acquire().await.map_err(HostError::start)?;
+        if let Some(files) = self.find(images, shape) {
+            return Ok(files);
+        }
+        let dir = self.dir(images, shape);
+        let lock_name = format!("seed-{}", name_of(&dir));
+        let home = self.home.clone();
+        let lock = tokio::task::spawn_blocking(move || home.lock(&lock_name)).await;
+        let _lock = lock.map_err(HostError::start)?.map_err(HostError::start)?;
+        // Another server may have taken it meanwhile.
+        if let Some(files) = self.find(images, shape) {
+            return Ok(files);
+        }
+        self.evict().map_err(HostError::start)?;
+        self.take(images, shape, &dir).await?;
+        tracing::info!(images = images.digest, %shape, "seed taken");
+        Ok(SeedFiles::in_dir(&dir))
+    }
+
+    async fn take(&self, images: &GuestImages, shape: Shape, dir: &Path) -> Result<(), HostError> {
+        let slot = self.slots.take().await.map_err(HostError::start)?;
+        let record = Record {
+            vm: VmId::generate(),
+            sandbox: None,
+            shape,
+            images: boot_images(images),
+            slot: slot.index(),
+            claimed: false,
+        };
+        // The lock is ours: what stands here was left by a crash.
+        let unfinished = dir.with_extension("unfinished");
+        let taken = async {
+            self.ledger.put(&record).map_err(HostError::start)?;
+            let _ = fs::remove_dir_all(&unfinished);
+            fs::create_dir(&unfinished).map_err(HostError::start)?;
+            let spec = self.ledger.spec(&record, Arc::clone(&slot));
+            emberbox_image::make_scratch(&spec.scratch, shape.disk_mib)
+                .map_err(HostError::start)?;
+            let files = SeedFiles::in_dir(&unfinished);
+            seed::take(&*self.engine, &spec, &files)
+                .await
+                .map_err(HostError::start)?;
+            self.write_manifest(images, shape, &unfinished)
+                .map_err(HostError::start)?;
+            fs::rename(&unfinished, dir).map_err(HostError::start)
+        }
+        .await;
+        let _ = fs::remove_dir_all(&unfinished);
+        self.slots.discard(&slot).await.map_err(HostError::start)?;
+        self.ledger.remove(&record.vm).map_err(HostError::start)?;
+        taken
+    }
+
+    fn write_manifest(&self, images: &GuestImages, shape: Shape, dir: &Path) -> io::Result<()> {
+        let manifest = self.manifest(images, shape);
+        fs::write(dir.join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)
+    }
+
+    fn manifest<'a>(&'a self, images: &'a GuestImages, shape: Shape) -> Manifest<'a> {
+        let engine = self.engine.describe();
+        Manifest {
+            generation: GENERATION,
+            images: &images.digest,
+            engine,
+            shape,
+        }
+    }
+
+    fn dir(&self, images: &GuestImages, shape: Shape) -> PathBuf {
+        let manifest = serde_json::to_vec(&self.manifest(images, shape))
+            .expect("a manifest is plain strings and numbers");
+        let digest = Sha256::digest(manifest);
+        let key: String = digest[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        self.home.seeds().join(key)
+    }
+
+    /// Makes room for one more. A VM that was restored needs its seed's files
+    /// no longer, so any of them may go.
+    fn evict(&self) -> io::Result<()> {
+        let mut seeds = Vec::new();
+        for entry in fs::read_dir(self.home.seeds())? {
+            let dir = entry?.path();
+            if let Ok(manifest) = fs::metadata(dir.join(MANIFEST)) {
+                seeds.push((manifest.modified()?, dir));
+            }
+        }
+        seeds.sort();
+        let surplus = (seeds.len() + 1).saturating_sub(MAX_SEEDS);
+        for (_, dir) in seeds.into_iter().take(surplus) {
+            // The manifest first: without it the seed is not found any more.
+            fs::remove_file(dir.join(MANIFEST))?;
+            fs::remove_dir_all(dir)?;
+        }
+        Ok(())
+    }
+}
+
+fn name_of(dir: &Path) -> String {
+    dir.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
