@@ -1,0 +1,39 @@
+//! What Emberbox remembers: tenants, keys, sandboxes and
+//! previews, in SQLite.
+//!
+//! Decides: the schema, which change is allowed (by `emberbox_core::step`,
+//! inside the transaction that makes it) and what one transaction is.
+//! Must not know: HTTP, hosts, VMs.
+//!
+//! Invariants: a key's secret is stored only as its SHA-256; every read on
+//! behalf of a caller is bound to a tenant; a state changes only through
+//! `step`; nothing leaves `destroyed`.
+
+mod app;
+mod deployment;
+mod error;
+mod event;
+mod key;
+mod place;
+mod preview;
+mod sandbox;
+mod store;
+mod ticket;
+mod time;
+
+pub use app::{AppRecord, AppStatus};
+pub use deployment::{DeployError, DeploymentRecord, NewDeployment};
+pub use error::StoreError;
+pub use event::{EventKind, EventRecord};
+pub use key::{ApiKeyRecord, Caller, NewKey, NewSecret};
+pub use place::{PlaceError, PlaceRequest, ProjectRecord, WorkspaceRecord};
+pub use preview::{
+    Exposed, NewPreview, NewShare, NewToken, PREVIEWS_MAX, PreviewRecord, ShareRecord, TokenKind,
+    Visibility,
+};
+pub use sandbox::{
+    Boot, DestroyIntent, ExternalIds, InsertError, Inserted, NewSandbox, SandboxFilter,
+    SandboxRecord, Transition,
+};
+pub use store::{Bootstrap, Store};
+pub use ticket::NewTicket;

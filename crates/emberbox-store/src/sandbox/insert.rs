@@ -1,0 +1,222 @@
+//! The intent to make a sandbox, in one transaction.
+
+use emberbox_core::{SandboxId, SandboxState, VmId, id};
+use jiff::{SignedDuration, Timestamp};
+use sqlx::types::Json;
+use sqlx::{Sqlite, Transaction};
+
+use super::{NewSandbox, SandboxRecord, query};
+use crate::{Caller, PlaceError, Store, StoreError, event, place, time};
+
+/// How long an idempotency key is remembered (`reference.txt`, "Request
+/// Headers").
+const IDEMPOTENCY_WINDOW: SignedDuration = SignedDuration::from_hours(24);
+
+/// What came of a request for a sandbox.
+#[derive(Debug)]
+pub enum Inserted {
+    /// A row was written; nobody works on it yet.
+    New(SandboxRecord),
+    /// The idempotency key made this one before.
+    Existing(SandboxRecord),
+}
+
+/// Why no sandbox was recorded. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum InsertError {
+    /// The tenant has as many as it may have.
+    #[error("the tenant has {live} of {limit} sandboxes")]
+    LimitExceeded {
+        /// How many exist.
+        live: u32,
+        /// How many may.
+        limit: u32,
+    },
+    /// The chosen slug belongs to another sandbox.
+    #[error("the slug is in use")]
+    SlugTaken,
+    /// The workspace or project is not there.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for InsertError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Store {
+    /// Records a sandbox in `provisioning` with its first VM's id, unless the
+    /// idempotency key made one already or the tenant has `max_live`.
+    pub async fn insert_sandbox(
+        &self,
+        caller: &Caller,
+        new: &NewSandbox,
+        idempotency_key: Option<&str>,
+        max_live: u32,
+    ) -> Result<Inserted, InsertError> {
+        let mut tx = self.write().await?;
+        if let Some(key) = idempotency_key
+            && let Some(existing) = replay(&mut tx, caller, key).await?
+        {
+            tx.commit().await?;
+            return Ok(Inserted::Existing(existing));
+        }
+        let live: u32 = sqlx::query_scalar(
+            "SELECT count(*) FROM sandboxes \
+             WHERE tenant_id = ? AND state IN ('provisioning', 'running', 'paused')",
+        )
+        .bind(caller.tenant.as_str())
+        .fetch_one(&mut *tx)
+        .await?;
+        if live >= max_live {
+            return Err(InsertError::LimitExceeded {
+                live,
+                limit: max_live,
+            });
+        }
+        let record = record(&mut tx, caller, new).await?;
+        insert(&mut tx, &record).await?;
+        event::state_changed(&mut tx, &record.id, None, record.state).await?;
+        if let Some(key) = idempotency_key {
+            sqlx::query(
+                "INSERT INTO idempotency_keys (tenant_id, key, sandbox_id, created_at) \
+                 VALUES (?, ?, ?, ?)",
+            )
+            .bind(caller.tenant.as_str())
+            .bind(key)
+            .bind(record.id.as_str())
+            .bind(record.created_at.as_microsecond())
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(Inserted::New(record))
+    }
+}
+
+async fn replay(
+    tx: &mut Transaction<'static, Sqlite>,
+    caller: &Caller,
+    key: &str,
+) -> Result<Option<SandboxRecord>, StoreError> {
+    let oldest = time::now()
+        .checked_sub(IDEMPOTENCY_WINDOW)
+        .unwrap_or(Timestamp::MIN);
+    sqlx::query("DELETE FROM idempotency_keys WHERE created_at < ?")
+        .bind(oldest.as_microsecond())
+        .execute(&mut **tx)
+        .await?;
+    let id: Option<String> = sqlx::query_scalar(
+        "SELECT sandbox_id FROM idempotency_keys WHERE tenant_id = ? AND key = ?",
+    )
+    .bind(caller.tenant.as_str())
+    .bind(key)
+    .fetch_optional(&mut **tx)
+    .await?;
+    match id {
+        Some(id) => query::by_id(&mut **tx, &id).await,
+        None => Ok(None),
+    }
+}
+
+async fn record(
+    tx: &mut Transaction<'static, Sqlite>,
+    caller: &Caller,
+    new: &NewSandbox,
+) -> Result<SandboxRecord, InsertError> {
+    if let Some(slug) = &new.slug {
+        let taken: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM sandboxes WHERE slug = ? AND state <> 'destroyed')",
+        )
+        .bind(slug)
+        .fetch_one(&mut **tx)
+        .await?;
+        if taken {
+            return Err(InsertError::SlugTaken);
+        }
+    }
+    let (workspace_id, project_id) = place::resolve(tx, &caller.tenant, &new.place).await?;
+    let new = new.clone();
+    Ok(SandboxRecord {
+        id: SandboxId::generate(),
+        tenant: caller.tenant.clone(),
+        owner: caller.user.clone(),
+        workspace_id,
+        project_id,
+        external: new.external,
+        name: new.name,
+        slug: new.slug.unwrap_or_else(id::slug),
+        tags: new.tags,
+        metadata: new.metadata,
+        env: new.env,
+        template_id: new.template_id,
+        image_id: new.image_id,
+        size: new.size,
+        shape: new.shape,
+        timeout_sec: new.timeout_sec,
+        idle_timeout_sec: new.idle_timeout_sec,
+        always_on: new.always_on,
+        persistent: new.persistent,
+        auto_start: new.auto_start,
+        state: SandboxState::Provisioning,
+        error_message: None,
+        vm: VmId::generate(),
+        boot_path: None,
+        boot_ms: None,
+        created_at: time::now(),
+        started_at: None,
+        ready_at: None,
+        destroy_requested_at: None,
+        ended_at: None,
+        destroyed_at: None,
+    })
+}
+
+async fn insert(
+    tx: &mut Transaction<'static, Sqlite>,
+    record: &SandboxRecord,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO sandboxes (id, tenant_id, owner_id, workspace_id, project_id, \
+         external_workspace_id, external_user_id, external_project_id, name, slug, tags, \
+         metadata, env, template_id, image_id, size, cpu_count, memory_mib, disk_mib, \
+         timeout_sec, idle_timeout_sec, always_on, persistent, auto_start, state, vm_id, \
+         created_at) VALUES \
+         (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(record.id.as_str())
+    .bind(record.tenant.as_str())
+    .bind(record.owner.as_str())
+    .bind(record.workspace_id.to_string())
+    .bind(record.project_id.to_string())
+    .bind(&record.external.workspace)
+    .bind(&record.external.user)
+    .bind(&record.external.project)
+    .bind(&record.name)
+    .bind(&record.slug)
+    .bind(Json(&record.tags))
+    .bind(Json(&record.metadata))
+    .bind(Json(&record.env))
+    .bind(&record.template_id)
+    .bind(&record.image_id)
+    .bind(&record.size)
+    .bind(record.shape.vcpus)
+    .bind(record.shape.memory_mib)
+    .bind(record.shape.disk_mib)
+    .bind(record.timeout_sec)
+    .bind(record.idle_timeout_sec)
+    .bind(record.always_on)
+    .bind(record.persistent)
+    .bind(record.auto_start)
+    .bind(record.state.as_str())
+    .bind(record.vm.as_str())
+    .bind(record.created_at.as_microsecond())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! Reading sandboxes.
+
+use emberbox_core::{SandboxId, SandboxState, TenantId};
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteExecutor};
+use uuid::Uuid;
+
+use super::{COLUMNS, Row, SandboxRecord};
+use crate::store::parse;
+use crate::{ExternalIds, Store, StoreError, time};
+
+/// Most sandboxes one list returns. Clients ask for no pages and lose what is
+/// not returned; ten thousand is years of history for a tenant of ten.
+const LIST_MAX: u32 = 10_000;
+
+/// Which sandboxes to list; everything given must match.
+#[derive(Debug, Clone, Default)]
+pub struct SandboxFilter {
+    /// Of this workspace.
+    pub workspace_id: Option<Uuid>,
+    /// Of this project.
+    pub project_id: Option<Uuid>,
+    /// With these external ids.
+    pub external: ExternalIds,
+    /// In this state.
+    pub state: Option<SandboxState>,
+    /// With all of these tags.
+    pub tags: Vec<String>,
+}
+
+impl Store {
+    /// One sandbox of the tenant.
+    pub async fn sandbox(
+        &self,
+        tenant: &TenantId,
+        id: &SandboxId,
+    ) -> Result<Option<SandboxRecord>, StoreError> {
+        let found = by_id(self.readers(), id.as_str()).await?;
+        Ok(found.filter(|record| record.tenant == *tenant))
+    }
+
+    /// The newest sandbox of this name that is not destroyed.
+    pub async fn sandbox_by_name(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+    ) -> Result<Option<SandboxRecord>, StoreError> {
+        let row: Option<Row> = select(
+            "WHERE tenant_id = ? AND name = ? AND state <> 'destroyed' \
+             ORDER BY created_at DESC, id DESC LIMIT 1",
+            |query| query.bind(tenant.as_str()).bind(name),
+        )
+        .fetch_optional(self.readers())
+        .await?;
+        row.map(Row::into_record).transpose()
+    }
+
+    /// The tenant's sandboxes that match, newest first.
+    pub async fn list_sandboxes(
+        &self,
+        tenant: &TenantId,
+        filter: &SandboxFilter,
+    ) -> Result<Vec<SandboxRecord>, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM sandboxes"));
+        query.push(" WHERE tenant_id = ").push_bind(tenant.as_str());
+        let texts = [
+            ("workspace_id", filter.workspace_id.map(|id| id.to_string())),
+            ("project_id", filter.project_id.map(|id| id.to_string())),
+            ("external_workspace_id", filter.external.workspace.clone()),
+            ("external_user_id", filter.external.user.clone()),
+            ("external_project_id", filter.external.project.clone()),
+            ("state", filter.state.map(|state| state.to_string())),
+        ];
+        for (column, value) in texts {
+            if let Some(value) = value {
+                query
+                    .push(" AND ")
+                    .push(column)
+                    .push(" = ")
+                    .push_bind(value);
+            }
+        }
+        for tag in &filter.tags {
+            query
+                .push(" AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ")
+                .push_bind(tag)
+                .push(")");
+        }
+        query
+            .push(" ORDER BY created_at DESC, id DESC LIMIT ")
+            .push_bind(LIST_MAX);
+        let rows: Vec<Row> = query.build_query_as().fetch_all(self.readers()).await?;
+        rows.into_iter().map(Row::into_record).collect()
+    }
+
+    /// Every sandbox of every tenant that is not destroyed: what hosts may run.
+    pub async fn undestroyed_sandboxes(&self) -> Result<Vec<SandboxRecord>, StoreError> {
+        let rows: Vec<Row> = select("WHERE state <> 'destroyed' ORDER BY created_at", |q| q)
+            .fetch_all(self.readers())
+            .await?;
+        rows.into_iter().map(Row::into_record).collect()
+    }
+
+    /// Every sandbox whose destruction was asked for and is not done.
+    pub async fn unfinished_destroys(&self) -> Result<Vec<SandboxRecord>, StoreError> {
+        let rows: Vec<Row> = select(
+            "WHERE state <> 'destroyed' AND destroy_requested_at IS NOT NULL",
+            |q| q,
+        )
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter().map(Row::into_record).collect()
+    }
+
+    /// Every sandbox whose `timeout_sec` is over at `now`.
+    pub async fn expired_sandboxes(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<SandboxRecord>, StoreError> {
+        let rows: Vec<Row> = select(
+            "WHERE state IN ('running', 'paused') AND always_on = 0 \
+             AND destroy_requested_at IS NULL AND started_at + timeout_sec * 1000000 <= ?",
+            |query| query.bind(now.as_microsecond()),
+        )
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter().map(Row::into_record).collect()
+    }
+
+    /// When the next `timeout_sec` is over.
+    pub async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
+        let micros: Option<i64> = sqlx::query_scalar(
+            "SELECT min(started_at + timeout_sec * 1000000) FROM sandboxes \
+             WHERE state IN ('running', 'paused') AND always_on = 0 \
+             AND destroy_requested_at IS NULL",
+        )
+        .fetch_one(self.readers())
+        .await?;
+        time::read_opt("sandboxes.started_at", micros)
+    }
+
+    /// How many sandboxes are in each state that is not `destroyed`.
+    pub async fn count_sandboxes(&self) -> Result<Vec<(SandboxState, u32)>, StoreError> {
+        let rows: Vec<(String, u32)> = sqlx::query_as(
+            "SELECT state, count(*) FROM sandboxes WHERE state <> 'destroyed' GROUP BY state",
+        )
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter()
+            .map(|(state, count)| Ok((parse("sandboxes.state", &state)?, count)))
+            .collect()
+    }
+}
+
+pub(super) async fn by_id(
+    executor: impl SqliteExecutor<'_>,
+    id: &str,
+) -> Result<Option<SandboxRecord>, StoreError> {
+    let row: Option<Row> = select("WHERE id = ?", |query| query.bind(id))
+        .fetch_optional(executor)
+        .await?;
+    row.map(Row::into_record).transpose()
+}
+
+/// The sandbox that has this slug now.
+pub(crate) async fn by_slug(
+    executor: impl SqliteExecutor<'_>,
+    slug: &str,
+) -> Result<Option<SandboxRecord>, StoreError> {
+    let row: Option<Row> = select("WHERE slug = ? AND state <> 'destroyed'", |query| {
+        query.bind(slug)
+    })
+    .fetch_optional(executor)
+    .await?;
+    row.map(Row::into_record).transpose()
+}
+
+pub(super) async fn by_vm(
+    executor: impl SqliteExecutor<'_>,
+    vm: &str,
+) -> Result<Option<SandboxRecord>, StoreError> {
+    let row: Option<Row> = select("WHERE vm_id = ?", |query| query.bind(vm))
+        .fetch_optional(executor)
+        .await?;
+    row.map(Row::into_record).transpose()
+}
+
+type RowQuery<'q> = sqlx::query::QueryAs<'q, Sqlite, Row, sqlx::sqlite::SqliteArguments>;
+
+/// `rest` is always a literal of this file; values only ever go through `bind`.
+fn select<'q>(rest: &'static str, bind: impl FnOnce(RowQuery<'q>) -> RowQuery<'q>) -> RowQuery<'q> {
+    let text = format!("SELECT {COLUMNS} FROM sandboxes {rest}");
+    bind(sqlx::query_as(AssertSqlSafe(text)))
+}
