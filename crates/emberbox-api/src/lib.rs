@@ -1,0 +1,70 @@
+//! What goes over the public wire: types, error codes and their meaning.
+//!
+//! Decides: the names and shapes clients see. Must not know: how anything is
+//! done, the store, the host.
+//!
+//! Invariants: every public error is an [`ErrorCode`]; every timestamp is a
+//! [`Time`]; a single sandbox is a bare object, everything else stands in
+//! `{"data": …}` ([`Data`]), which is what the official clients unwrap.
+
+pub mod app;
+#[cfg(feature = "client")]
+pub mod client;
+pub mod deployment;
+pub mod error;
+pub mod exec;
+pub mod file;
+pub mod key;
+pub mod preview;
+pub mod process;
+pub mod readiness;
+pub mod sandbox;
+pub mod stream;
+pub mod system;
+pub mod template;
+pub mod tenancy;
+pub mod terminal;
+pub mod ticket;
+mod time;
+
+pub use app::{
+    AppLifecycle, ArtifactPaths, ArtifactPreview, Artifacts, Logs, StartTemplate, StartedTemplate,
+};
+pub use deployment::{Deploy, Deployment, DeploymentState};
+pub use error::{ErrorBody, ErrorCode, ErrorResponse, FieldError};
+pub use exec::{ExecRequest, ExecResult};
+pub use file::{
+    FailedFile, FileEntry, FileInfo, FileToWrite, FileType, Listing, StatRequest, Tree, TreeKind,
+    TreeNode, UploadRequest, Uploaded, WriteMany, WrittenFile, WrittenMany,
+};
+pub use key::{ApiKey, CreateApiKey, CreatedApiKey};
+pub use preview::{
+    CreatePreview, CreateShare, ExposeRequest, Exposed, Preview, PreviewDomain, PreviewToken,
+    Share, SharePreview, SharedPreview,
+};
+pub use process::{Process, ProcessStatus, SignalProcess, StartProcess, WriteProcess};
+pub use readiness::{Component, Components, Readiness, ReadinessDetail, ReadinessStatus};
+pub use sandbox::{CreateSandbox, DestroyedSandbox, Sandbox};
+pub use stream::{
+    ExecOutput, ExitData, FileEvent, FileEventKind, Gap, LogLine, OutputLine, OutputName,
+    SandboxError, StateChanged, StreamError,
+};
+pub use system::{Health, Ready};
+pub use template::{ReadinessProbe, Template, TemplateList};
+pub use tenancy::{Project, Whoami, Workspace};
+pub use terminal::{OpenTerminal, Terminal};
+pub use ticket::{CreateTicket, StreamTicket};
+pub use time::Time;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The path every versioned route starts with.
+pub const BASE_PATH: &str = "/api/v1";
+
+/// The envelope of everything but a single sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Data<T> {
+    /// What was asked for.
+    pub data: T,
+}
