@@ -1,0 +1,191 @@
+//! The templates of the platform.
+
+use emberbox_api::{ReadinessProbe, Template};
+
+/// What a sandbox boots when it names no template.
+pub(crate) const DEFAULT_TEMPLATE: &str = "miosa-sandbox";
+
+/// The one image every template of the platform boots.
+pub(crate) const IMAGE: &str = "miosa-sandbox";
+
+const WORKDIR: &str = "/workspace";
+
+/// Stands for the port in a start command.
+const PORT: &str = "{port}";
+
+struct Entry {
+    id: &'static str,
+    aliases: &'static [&'static str],
+    name: &'static str,
+    description: &'static str,
+    category: &'static str,
+    shape: (u32, u32, u32),
+    port: Option<u16>,
+    install: Option<&'static str>,
+    /// With [`PORT`] where the port belongs.
+    start: Option<&'static str>,
+}
+
+const ENTRIES: [Entry; 7] = [
+    Entry {
+        id: DEFAULT_TEMPLATE,
+        aliases: &[],
+        name: "Sandbox",
+        description: "Stable production alias for the current sandbox image.",
+        category: "base",
+        shape: (1, 1024, 3072),
+        port: None,
+        install: None,
+        start: None,
+    },
+    Entry {
+        id: "nextjs",
+        aliases: &[],
+        name: "Next.js",
+        description: "Next.js app preview profile.",
+        category: "web",
+        shape: (2, 2048, 4096),
+        port: Some(3000),
+        install: Some("npm install"),
+        start: Some("npm run dev -- --hostname 0.0.0.0 --port {port}"),
+    },
+    Entry {
+        id: "vite-react",
+        aliases: &["react-vite"],
+        name: "Vite React",
+        description: "Vite React app preview profile.",
+        category: "web",
+        shape: (2, 2048, 4096),
+        port: Some(5173),
+        install: Some("npm install"),
+        start: Some("npm run dev -- --host 0.0.0.0 --port {port}"),
+    },
+    Entry {
+        id: "python",
+        aliases: &["python-3.12"],
+        name: "Python",
+        description: "Python script and artifact generation profile.",
+        category: "data",
+        shape: (1, 1024, 3072),
+        port: None,
+        install: Some("test ! -f requirements.txt || pip install -r requirements.txt"),
+        start: Some("python3 main.py"),
+    },
+    Entry {
+        id: "streamlit",
+        aliases: &[],
+        name: "Streamlit",
+        description: "Streamlit data app preview profile.",
+        category: "data",
+        shape: (2, 2048, 4096),
+        port: Some(8501),
+        install: Some("test ! -f requirements.txt || pip install -r requirements.txt"),
+        start: Some(
+            "streamlit run app.py --server.address 0.0.0.0 --server.port {port} --server.headless true",
+        ),
+    },
+    Entry {
+        id: "gradio",
+        aliases: &[],
+        name: "Gradio",
+        description: "Gradio machine learning and demo app preview profile.",
+        category: "ml",
+        shape: (2, 2048, 4096),
+        port: Some(7860),
+        install: Some("test ! -f requirements.txt || pip install -r requirements.txt"),
+        start: Some("GRADIO_SERVER_NAME=0.0.0.0 GRADIO_SERVER_PORT={port} python3 app.py"),
+    },
+    Entry {
+        id: "static-html",
+        aliases: &["static"],
+        name: "Static HTML",
+        description: "Static HTML, CSS and JavaScript preview profile.",
+        category: "web",
+        shape: (1, 1024, 3072),
+        port: Some(8000),
+        install: None,
+        start: Some("python3 -m http.server {port} --bind 0.0.0.0"),
+    },
+];
+
+/// Which ids a list shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Aliases {
+    /// Only the templates themselves.
+    Hidden,
+    /// The compatibility aliases too.
+    Shown,
+}
+
+/// Every template.
+pub(crate) fn list(aliases: Aliases) -> Vec<Template> {
+    let shown = match aliases {
+        Aliases::Hidden => false,
+        Aliases::Shown => true,
+    };
+    ENTRIES
+        .iter()
+        .flat_map(|entry| {
+            let aliases = entry.aliases.iter().filter(move |_| shown);
+            std::iter::once(entry.template(entry.id))
+                .chain(aliases.map(|alias| entry.template(alias)))
+        })
+        .collect()
+}
+
+/// The template with this id or alias.
+pub(crate) fn find(id: &str) -> Option<Template> {
+    ENTRIES
+        .iter()
+        .find(|entry| entry.id == id || entry.aliases.contains(&id))
+        .map(|entry| entry.template(id))
+}
+
+/// The port a sandbox of this template is shown by when nobody names one.
+pub(crate) fn preview_port(id: &str) -> Option<u16> {
+    find(id).and_then(|template| template.preview_port)
+}
+
+/// How the app of a template is started at another port than its own.
+pub(crate) fn start_command(id: &str, port: Option<u16>) -> Option<String> {
+    let entry = ENTRIES
+        .iter()
+        .find(|entry| entry.id == id || entry.aliases.contains(&id))?;
+    entry.start_at(port)
+}
+
+impl Entry {
+    fn template(&self, id: &str) -> Template {
+        let (cpu_count, memory_mb, disk_mb) = self.shape;
+        Template {
+            id: id.to_owned(),
+            name: self.name.to_owned(),
+            description: self.description.to_owned(),
+            alias_of: (id != self.id).then(|| self.id.to_owned()),
+            image_id: IMAGE.to_owned(),
+            category: self.category.to_owned(),
+            cpu_count,
+            memory_mb,
+            disk_mb,
+            workdir: WORKDIR.to_owned(),
+            preview_port: self.port,
+            install_command: self.install.map(str::to_owned),
+            start_command: self.start_at(self.port),
+            readiness_probe: self.port.map(|port| ReadinessProbe {
+                kind: "http".to_owned(),
+                url: Some(format!("http://127.0.0.1:{port}")),
+                ..ReadinessProbe::default()
+            }),
+            artifact_paths: vec![WORKDIR.to_owned()],
+        }
+    }
+
+    fn start_at(&self, port: Option<u16>) -> Option<String> {
+        let port = port.or(self.port).map(|port| port.to_string());
+        let start = self.start?;
+        Some(start.replace(PORT, &port.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

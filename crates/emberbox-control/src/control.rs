@@ -1,0 +1,239 @@
+//! The control plane's state and its life.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use emberbox_core::{SandboxId, SandboxState};
+use emberbox_guest::client::GuestClient;
+use emberbox_host::HostEvent;
+use emberbox_store::{SandboxRecord, Store, Transition};
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::compute::Compute;
+use crate::preview::shown::ShownCache;
+use crate::terminal_token::TerminalKey;
+use crate::{Failure, Settings};
+
+pub(crate) mod app;
+mod create;
+mod deploy;
+mod destroy;
+mod exec;
+mod feed;
+mod in_flight;
+mod janitor;
+mod reconcile;
+
+pub(crate) use deploy::Route;
+use deploy::Routes;
+pub(crate) use exec::{Ending, RunningExec, TIMED_OUT, exit_code};
+use feed::Feeds;
+pub(crate) use feed::{Feed, Piece};
+use in_flight::InFlight;
+
+/// Announced changes a slow waiter may be behind. One that falls further
+/// behind reads the store again, so the number costs nothing but that read.
+const CHANGES: usize = 256;
+
+/// How long [`Control::close`] waits for begun operations. What is not done by
+/// then is finished by the next start.
+const CLOSE_WAIT: Duration = Duration::from_secs(20);
+
+/// One control plane over one store and one host.
+pub struct Control {
+    store: Store,
+    compute: Box<dyn Compute>,
+    settings: Settings,
+    /// Where previews are reached unless the settings say otherwise.
+    port: OnceLock<u16>,
+    /// Which sandboxes changed their state; sent after the change is stored.
+    changes: broadcast::Sender<SandboxId>,
+    feeds: Feeds,
+    terminal_key: TerminalKey,
+    creating: InFlight,
+    destroying: InFlight,
+    /// Apps of templates.
+    starting: InFlight,
+    routes: Routes,
+    shown: ShownCache,
+    /// Wakes the janitor: a deadline may be nearer than it knows.
+    janitor: Notify,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Control {
+    /// Makes store and host agree, then keeps them so. When this returns,
+    /// every sandbox that survived is usable.
+    pub async fn start(
+        store: Store,
+        compute: impl Compute,
+        events: mpsc::Receiver<HostEvent>,
+        settings: Settings,
+    ) -> Result<Arc<Self>, Failure> {
+        let control = Arc::new(Self {
+            store,
+            compute: Box::new(compute),
+            settings,
+            port: OnceLock::new(),
+            changes: broadcast::Sender::new(CHANGES),
+            feeds: Feeds::default(),
+            terminal_key: TerminalKey::random(),
+            creating: InFlight::default(),
+            destroying: InFlight::default(),
+            starting: InFlight::default(),
+            routes: Routes::default(),
+            shown: ShownCache::default(),
+            janitor: Notify::new(),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        });
+        control.reconcile().await?;
+        control.repair_routes().await?;
+        let cut_off = "the server ended during the start";
+        control.store.fail_begun_apps(cut_off).await?;
+        let watcher = Arc::clone(&control);
+        control
+            .tasks
+            .spawn(async move { watcher.watch_host(events).await });
+        let janitor = Arc::clone(&control);
+        control
+            .tasks
+            .spawn(async move { janitor.keep_order().await });
+        Ok(control)
+    }
+
+    /// Tells on which port previews are served: known only once it is bound,
+    /// which is after the start. The first call counts.
+    pub fn listens_on(&self, port: u16) {
+        // A second listener serves the same, and addresses must not change.
+        let _first_counts = self.port.set(port);
+    }
+
+    pub(crate) fn listening_port(&self) -> Option<u16> {
+        self.port.get().copied()
+    }
+
+    /// Stops the background work and waits for begun operations.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        if timeout(CLOSE_WAIT, self.tasks.wait()).await.is_err() {
+            tracing::warn!("operations still running at shutdown; the next start finishes them");
+        }
+    }
+
+    /// Ends when the server is closing; long streams end with it.
+    pub(crate) fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn compute(&self) -> &dyn Compute {
+        &*self.compute
+    }
+
+    /// Signs what opens a terminal's socket.
+    pub(crate) fn terminal_key(&self) -> &TerminalKey {
+        &self.terminal_key
+    }
+
+    pub(crate) fn shown(&self) -> &ShownCache {
+        &self.shown
+    }
+
+    /// What the sandbox's commands write.
+    pub(crate) fn feed(&self, record: &SandboxRecord) -> Arc<Feed> {
+        if record.state.is_live() {
+            self.feeds.of(&record.id)
+        } else {
+            Arc::default()
+        }
+    }
+
+    /// Tells which sandboxes changed their state, after it is stored.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<SandboxId> {
+        self.changes.subscribe()
+    }
+
+    /// The guest of a sandbox that accepts work.
+    pub(crate) fn guest(&self, record: &SandboxRecord) -> Result<GuestClient, Failure> {
+        if !record.is_ready() {
+            return Err(Failure::not_running(record));
+        }
+        Ok(self.compute.guest(&record.vm)?)
+    }
+
+    /// The sandbox as soon as `settled` holds, or as it is at `deadline`.
+    pub(crate) async fn wait_for(
+        &self,
+        record: SandboxRecord,
+        deadline: Instant,
+        settled: impl Fn(&SandboxRecord) -> bool,
+    ) -> Result<SandboxRecord, Failure> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            // Read after subscribing: a change in between is seen either way.
+            let now = self.store.sandbox(&record.tenant, &record.id).await?;
+            let now = now.ok_or_else(Failure::sandbox_not_found)?;
+            if settled(&now) {
+                return Ok(now);
+            }
+            let next = next_change(&mut changes, &record.id);
+            tokio::select! {
+                () = self.closing.cancelled() => return Ok(now),
+                waited = timeout_at(deadline, next) => if waited.is_err() {
+                    return Ok(now);
+                }
+            }
+        }
+    }
+
+    /// Announces a stored change.
+    fn announce(&self, transition: &Transition) {
+        if !transition.changed() {
+            return;
+        }
+        self.previews_changed();
+        let record = &transition.record;
+        tracing::info!(
+            sandbox = %record.id,
+            vm = %record.vm,
+            from = %transition.previous,
+            to = %record.state,
+            reason = record.error_message.as_deref(),
+            "sandbox changed state"
+        );
+        // An error only says that nobody waits.
+        let _nobody = self.changes.send(record.id.clone());
+        if !record.state.is_live() {
+            self.feeds.forget(&record.id);
+        }
+        if record.state == SandboxState::Running {
+            self.janitor.notify_one();
+        }
+    }
+}
+
+/// Resolves when the sandbox changed, or may have. Cancel-safe.
+pub(crate) async fn next_change(changes: &mut broadcast::Receiver<SandboxId>, id: &SandboxId) {
+    loop {
+        match changes.recv().await {
+            Ok(changed) if changed == *id => return,
+            Ok(_other) => {}
+            Err(broadcast::error::RecvError::Lagged(_)) => return,
+            // Control owns the sender, and the caller borrows control.
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Starting the app of a sandbox's template.
+//!
+//! ```text
+//! installing ──▶ starting ──▶ started (answers, or is left to go on starting)
+//!      └─────────────┴──────▶ failed: the command's code and its last lines
+//! ```
+//!
+//! Everything runs in the guest: the install command as an exec, the app as a
+//! session of its own that outlives it. Both write to [`LOGS_PATH`].
+//!
+//! Invariants: one start per sandbox at a time; a begun start goes on without
+//! its client; what a start came to is in the store before anybody is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use emberbox_api::{ErrorCode, Template};
+use emberbox_store::{AppRecord, SandboxRecord};
+use jiff::Timestamp;
+
+use super::Control;
+use crate::{Failure, catalogue};
+
+mod guest;
+mod start;
+
+pub(crate) use guest::{follow_spec, tail};
+use start::Start;
+
+/// What install and app write (`reference.txt`, "Start a Template App").
+pub(crate) const LOGS_PATH: &str = "/tmp/miosa-run/template.log";
+
+/// Holds the app's process id (`reference.txt`, "Start a Template App").
+pub(crate) const PID_PATH: &str = "/tmp/miosa-run/template.pid";
+
+/// With the app's process id after it: holds the code it ended with.
+const EXIT_PATH: &str = "/tmp/miosa-run/template.exit.";
+
+/// How long the install command may take when nobody says: what most package
+/// managers need.
+pub(crate) const INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long to wait for the app to answer when nobody says. Who does not wait
+/// can look at `…/artifacts`.
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An app to start; every value is checked already.
+#[derive(Debug, Clone)]
+pub(crate) struct AppPlan {
+    /// Run first.
+    pub(crate) install: Option<String>,
+    /// Runs the app.
+    pub(crate) start: String,
+    /// Where its files are.
+    pub(crate) workdir: String,
+    /// Where it listens.
+    pub(crate) port: Option<u16>,
+    /// Holds when it answers.
+    pub(crate) probe: Option<Probe>,
+    /// How long the install command may take.
+    pub(crate) install_timeout: Duration,
+    /// How long to wait for it to answer.
+    pub(crate) start_timeout: Duration,
+    /// Whether a running one is ended first.
+    pub(crate) running: Running,
+}
+
+impl AppPlan {
+    /// How the template says it; `None` if it has no app.
+    pub(crate) fn of(template: &Template) -> Option<Self> {
+        let port = template.preview_port;
+        Some(Self {
+            install: template.install_command.clone(),
+            start: template.start_command.clone()?,
+            workdir: template.workdir.clone(),
+            port,
+            probe: port.map(Probe::of_port),
+            install_timeout: INSTALL_TIMEOUT,
+            start_timeout: START_TIMEOUT,
+            running: Running::Stays,
+        })
+    }
+}
+
+/// What becomes of an app that runs already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Running {
+    /// It stays, and the start is refused.
+    Stays,
+    /// It is ended.
+    IsEnded,
+}
+
+/// Tells when an app answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// This address answers below 400.
+    Http(String),
+    /// Something listens here.
+    Tcp(u16),
+    /// This exits with 0.
+    Command(String),
+}
+
+/// An app that was started.
+pub(crate) struct StartedApp {
+    /// Leads its process group.
+    pub(crate) pid: u32,
+    /// Whether its probe was satisfied in time.
+    pub(crate) ready: bool,
+}
+
+impl Control {
+    /// Starts the app and waits for it to answer.
+    pub(crate) async fn start_app(
+        self: &Arc<Self>,
+        record: &SandboxRecord,
+        plan: AppPlan,
+    ) -> Result<StartedApp, Failure> {
+        let guest = self.guest(record)?;
+        let Some(flight) = self.starting.begin(&record.id) else {
+            let message = "the template's app is being started";
+            return Err(Failure::new(ErrorCode::ResourceState, message));
+        };
+        let domain = self.preview_domain(&record.tenant).await?;
+        let (control, id) = (Arc::clone(self), record.id.clone());
+        let begun = self.tasks.spawn(async move {
+            let start = Start {
+                control: &control,
+                guest,
+                id,
+                plan,
+                domain,
+                begun: Timestamp::now(),
+            };
+            let done = start.run().await;
+            drop(flight);
+            done
+        });
+        begun.await.map_err(Failure::internal)?
+    }
+
+    /// Starts the app of a sandbox that was created to have it started.
+    pub(super) fn auto_start(self: &Arc<Self>, record: SandboxRecord) {
+        let template = catalogue::find(&record.template_id);
+        let Some(plan) = template.as_ref().and_then(AppPlan::of) else {
+            return;
+        };
+        let control = Arc::clone(self);
+        self.tasks.spawn(async move {
+            // The reason is in the store, for whoever asks.
+            if let Err(failure) = control.start_app(&record, plan).await {
+                tracing::info!(
+                    sandbox = %record.id,
+                    code = %failure.code(),
+                    "the template's app did not start by itself"
+                );
+            }
+        });
+    }
+
+    /// The port a sandbox is shown by when nobody names one: its app's, or its
+    /// template's.
+    pub(crate) async fn app_port(&self, record: &SandboxRecord) -> Result<Option<u16>, Failure> {
+        let app = self.store.app(&record.id).await?;
+        let port = app.and_then(|app| app.port);
+        Ok(port.or_else(|| catalogue::preview_port(&record.template_id)))
+    }
+
+    /// The last start of a sandbox's app, and whether what it started still
+    /// runs.
+    pub(crate) async fn app(
+        &self,
+        record: &SandboxRecord,
+    ) -> Result<Option<(AppRecord, bool)>, Failure> {
+        let Some(app) = self.store.app(&record.id).await? else {
+            return Ok(None);
+        };
+        let alive = match (app.pid, self.guest(record)) {
+            (Some(pid), Ok(guest)) => guest::is_alive(&guest, pid).await?,
+            (Some(_) | None, _) => false,
+        };
+        Ok(Some((app, alive)))
+    }
+}
+
+impl Probe {
+    /// Something answers here.
+    pub(crate) fn of_port(port: u16) -> Self {
+        Self::Http(format!("http://127.0.0.1:{port}"))
+    }
+}

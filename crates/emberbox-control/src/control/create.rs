@@ -1,0 +1,153 @@
+//! Making a sandbox: intent, VM, fact.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use emberbox_api::ErrorCode;
+use emberbox_core::SandboxState;
+use emberbox_host::{BootPath, CreateVm, HostError};
+use emberbox_store::{Boot, Caller, InsertError, Inserted, NewSandbox, PlaceError, SandboxRecord};
+
+use super::Control;
+use crate::{Failure, metrics};
+
+impl Control {
+    /// Makes a sandbox and waits up to `wait` for it to leave `provisioning`.
+    /// The same idempotency key gives the same sandbox, also while the first
+    /// request is still at work. Once begun it goes on without the caller.
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        caller: Caller,
+        new: NewSandbox,
+        idempotency_key: Option<String>,
+        wait: Duration,
+    ) -> Result<SandboxRecord, Failure> {
+        let deadline = tokio::time::Instant::now() + wait;
+        let control = Arc::clone(self);
+        // A task of its own: a client that goes away between the row and the
+        // VM must not leave a row nobody works on.
+        let begun = self.tasks.spawn(async move {
+            let inserted = control
+                .store
+                .insert_sandbox(
+                    &caller,
+                    &new,
+                    idempotency_key.as_deref(),
+                    control.settings.limits.max_sandboxes,
+                )
+                .await?;
+            match inserted {
+                Inserted::New(record) => {
+                    control.provision(record.clone());
+                    Ok(record)
+                }
+                Inserted::Existing(record) => Ok::<_, InsertError>(record),
+            }
+        });
+        let record = begun.await.map_err(Failure::internal)??;
+        self.wait_for(record, deadline, |record| {
+            record.state != SandboxState::Provisioning
+        })
+        .await
+    }
+
+    /// Makes the VM of a sandbox whose row is written.
+    pub(super) fn provision(self: &Arc<Self>, record: SandboxRecord) {
+        let Some(flight) = self.creating.begin(&record.id) else {
+            return;
+        };
+        let control = Arc::clone(self);
+        self.tasks.spawn(async move {
+            control.provision_now(&record).await;
+            drop(flight);
+        });
+    }
+
+    async fn provision_now(self: &Arc<Self>, record: &SandboxRecord) {
+        let started = Instant::now();
+        let request = CreateVm {
+            vm: record.vm.clone(),
+            sandbox: record.id.clone(),
+            image: record.image_id.clone(),
+            shape: record.shape,
+            env: record.env.clone(),
+        };
+        let boot = match self.compute.create(request).await {
+            Ok(created) => Boot {
+                path: match created.boot_path {
+                    BootPath::Snapshot => "snapshot",
+                    BootPath::Cold => "cold",
+                },
+                ms: created.boot_ms,
+            },
+            // The next start takes the row up again.
+            Err(HostError::ShuttingDown) => return,
+            Err(error) => return self.provision_failed(record, error.into()).await,
+        };
+        metrics::created(boot.path, started.elapsed());
+        match self.store.record_ready(&record.id, &record.vm, boot).await {
+            Ok(Some(transition)) if transition.record.state.is_live() => {
+                self.announce(&transition);
+                if record.auto_start {
+                    self.auto_start(transition.record);
+                }
+            }
+            // Destroyed or failed meanwhile: nobody else knows of this VM.
+            Ok(Some(_) | None) => self.discard(record).await,
+            Err(error) => {
+                self.discard(record).await;
+                self.provision_failed(record, error.into()).await;
+            }
+        }
+    }
+
+    async fn provision_failed(&self, record: &SandboxRecord, failure: Failure) {
+        tracing::warn!(
+            sandbox = %record.id,
+            vm = %record.vm,
+            error = failure.chain(),
+            "sandbox could not be started"
+        );
+        match self.store.record_failed(&record.vm, &failure.message).await {
+            Ok(Some(transition)) => self.announce(&transition),
+            Ok(None) => {}
+            Err(error) => tracing::error!(
+                sandbox = %record.id,
+                error = Failure::from(error).chain(),
+                "a failed start could not be recorded; the next start of the server repairs it"
+            ),
+        }
+    }
+
+    async fn discard(&self, record: &SandboxRecord) {
+        if let Err(error) = self.compute.destroy(&record.vm).await {
+            tracing::error!(
+                sandbox = %record.id,
+                vm = %record.vm,
+                error = Failure::from(error).chain(),
+                "a VM nobody wants could not be ended; the next start of the server repairs it"
+            );
+        }
+    }
+}
+
+impl From<InsertError> for Failure {
+    fn from(error: InsertError) -> Self {
+        match error {
+            InsertError::LimitExceeded { live, limit } => Self::new(
+                ErrorCode::SandboxLimitExceeded,
+                format!("sandbox limit reached: {live} of {limit} exist"),
+            ),
+            InsertError::SlugTaken => Self::new(
+                ErrorCode::NameTaken,
+                "the slug is in use by another sandbox",
+            ),
+            InsertError::Place(PlaceError::Field { field, message }) => {
+                Self::invalid_field(field, message)
+            }
+            InsertError::Place(PlaceError::Store(error)) | InsertError::Store(error) => {
+                error.into()
+            }
+        }
+    }
+}

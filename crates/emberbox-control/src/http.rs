@@ -1,0 +1,180 @@
+//! The public HTTP interface.
+//!
+//! Handlers extract, authorise, parse into a core type, call one operation
+//! and map its result. Every answer carries `x-request-id`; every error has
+//! the one shape.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{delete, get, post};
+use emberbox_api::{BASE_PATH, ErrorCode};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::control::Control;
+use crate::preview::Forwarder;
+use crate::{Failure, metrics, preview};
+
+mod app;
+mod auth;
+mod body;
+mod deployments;
+mod document;
+mod error;
+mod events;
+mod exec;
+mod files;
+mod json;
+mod keys;
+mod logs;
+mod port;
+mod previews;
+mod processes;
+mod readiness;
+pub(crate) mod request;
+mod sandboxes;
+mod sse;
+mod system;
+mod templates;
+mod tenancy;
+mod terminal;
+mod tickets;
+
+use previews::share;
+
+pub use document::openapi;
+
+/// Every route, and previews under their host names.
+pub fn router(control: Arc<Control>) -> Router {
+    metrics::install();
+    let previews = Arc::new(Forwarder::new(Arc::clone(&control)));
+    let system = || {
+        Router::new()
+            .route("/health", get(system::health))
+            .route("/ready", get(system::ready))
+            .route("/metrics", get(system::metrics))
+            .route("/openapi.json", get(system::openapi))
+    };
+    let api = Router::new()
+        .route("/errors", get(system::errors))
+        .route("/whoami", get(tenancy::whoami))
+        .route(
+            "/preview-domain",
+            get(tenancy::preview_domain).put(tenancy::set_preview_domain),
+        )
+        .route("/workspaces", get(tenancy::workspaces))
+        .route("/projects", get(tenancy::projects))
+        .route("/api-keys", get(keys::list).post(keys::create))
+        .route("/api-keys/{id}", delete(keys::revoke))
+        .route("/auth/sse-ticket", post(tickets::create))
+        // The clients' name of the same.
+        .route("/sse/ticket", post(tickets::create_for_clients))
+        .route("/sandbox-templates", get(templates::list))
+        .route("/sandbox-templates/{id}", get(templates::get))
+        .route("/sandboxes", get(sandboxes::list).post(sandboxes::create))
+        .route("/sandboxes/by-name/{*name}", get(sandboxes::by_name))
+        .route(
+            "/sandboxes/{id}",
+            get(sandboxes::get).delete(sandboxes::destroy),
+        )
+        .route("/sandboxes/{id}/readiness", get(readiness::get))
+        .route("/sandboxes/{id}/readiness/stream", get(readiness::stream))
+        .route("/sandboxes/{id}/exec", post(exec::run))
+        .route(
+            "/sandboxes/{id}/previews",
+            get(previews::list).post(previews::create),
+        )
+        .route(
+            "/sandboxes/{id}/previews/{preview}",
+            get(previews::get).delete(previews::delete),
+        )
+        .route(
+            "/sandboxes/{id}/previews/{preview}/share",
+            post(share::share_preview).delete(share::unshare_preview),
+        )
+        .route(
+            "/sandboxes/{id}/shares",
+            get(share::list).post(share::create),
+        )
+        .route("/sandboxes/{id}/shares/{share}", delete(share::revoke))
+        .route("/sandboxes/{id}/preview-token", post(share::create_token))
+        .route("/sandboxes/{id}/exec/stream", post(exec::stream))
+        .route("/sandboxes/{id}/events", get(events::stream))
+        .route("/sandboxes/{id}/deploy", post(deployments::deploy))
+        .route("/deployments", get(deployments::list))
+        .route(
+            "/deployments/{id}",
+            get(deployments::get).delete(deployments::delete),
+        )
+        .route("/sandboxes/{id}/template/start", post(app::start))
+        .route("/sandboxes/{id}/artifacts", get(app::artifacts))
+        .route("/sandboxes/{id}/logs", get(logs::get))
+        .route("/sandboxes/{id}/logs/stream", get(logs::stream))
+        .route("/sandboxes/{id}/expose", post(previews::expose))
+        .route(
+            "/sandboxes/{id}/processes",
+            get(processes::list).post(processes::start),
+        )
+        .route(
+            "/sandboxes/{id}/processes/{pid}",
+            get(processes::get).delete(processes::stop),
+        )
+        .route(
+            "/sandboxes/{id}/processes/{pid}/signal",
+            post(processes::signal),
+        )
+        .route(
+            "/sandboxes/{id}/processes/{pid}/stdin",
+            post(processes::write),
+        )
+        .route("/sandboxes/{id}/processes/{pid}/logs", get(processes::logs))
+        .route(
+            "/sandboxes/{id}/processes/{pid}/stream",
+            get(processes::stream),
+        )
+        .route("/sandboxes/{id}/terminal", post(terminal::open))
+        .route("/sandboxes/{id}/terminal/stream", get(terminal::stream))
+        .route(
+            "/sandboxes/{id}/terminal/{session_id}",
+            delete(terminal::close),
+        )
+        .route(
+            "/sandboxes/{id}/files",
+            get(files::list).post(files::upload),
+        )
+        // `stat` is a POST; a GET of that name is a file called so.
+        .route(
+            "/sandboxes/{id}/files/stat",
+            post(files::stat).get(files::download),
+        )
+        .route(
+            "/sandboxes/{id}/files/write-many",
+            post(files::write_many).get(files::download),
+        )
+        .route(
+            "/sandboxes/{id}/files/batch",
+            post(files::write_batch).get(files::download),
+        )
+        .route("/sandboxes/{id}/files/tree", get(files::tree))
+        .route("/sandboxes/{id}/files/watch", get(files::watch))
+        .route("/sandboxes/{id}/files/{*path}", get(files::download));
+    Router::new()
+        .merge(system())
+        .nest(BASE_PATH, api.merge(system()))
+        .fallback(no_route)
+        // Clients fall back to other routes on 404, and only on 404.
+        .method_not_allowed_fallback(no_route)
+        // Bodies are read through `body`, which has limits of its own.
+        .layer(DefaultBodyLimit::disable())
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(from_fn(request::scope))
+        // Before everything else: a guest's paths are not the API's.
+        .layer(from_fn_with_state(previews, preview::by_host))
+        .with_state(control)
+}
+
+async fn no_route() -> Failure {
+    Failure::new(ErrorCode::RouteNotFound, "no such route")
+}

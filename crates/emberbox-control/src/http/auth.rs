@@ -1,0 +1,156 @@
+//! Whom a request speaks for, and what it may see.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, OriginalUri, Query, RawPathParams};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use emberbox_api::ErrorCode;
+use emberbox_store::{Caller, SandboxRecord};
+use serde::Deserialize;
+
+use crate::Failure;
+use crate::control::Control;
+
+/// An authenticated caller.
+pub(super) struct Auth(pub(super) Caller);
+
+/// The sandbox in the path, which is the caller's own.
+pub(super) struct Target {
+    pub(super) caller: Caller,
+    pub(super) record: SandboxRecord,
+}
+
+/// A [`Target`] whose caller may also show a ticket (`?ticket=`): a browser's
+/// `EventSource` sends no header.
+pub(super) struct StreamTarget(pub(super) Target);
+
+/// The first parameter of the path, decoded.
+pub(super) struct PathText(pub(super) String);
+
+/// The second parameter of the path, decoded.
+pub(super) struct SecondPathText(pub(super) String);
+
+impl FromRequestParts<Arc<Control>> for Auth {
+    type Rejection = Failure;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        control: &Arc<Control>,
+    ) -> Result<Self, Failure> {
+        let secret = bearer(parts)
+            .ok_or_else(|| unauthorized("missing API key; send Authorization: Bearer <key>"))?;
+        let caller = control.store().authenticate(secret).await?;
+        caller
+            .map(Self)
+            .ok_or_else(|| unauthorized("unknown, expired or revoked API key"))
+    }
+}
+
+impl FromRequestParts<Arc<Control>> for Target {
+    type Rejection = Failure;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        control: &Arc<Control>,
+    ) -> Result<Self, Failure> {
+        let Auth(caller) = Auth::from_request_parts(parts, control).await?;
+        Self::of(caller, parts, control).await
+    }
+}
+
+impl Target {
+    /// The sandbox in the path as `caller` sees it.
+    pub(super) async fn of(
+        caller: Caller,
+        parts: &mut Parts,
+        control: &Arc<Control>,
+    ) -> Result<Self, Failure> {
+        let PathText(id) = PathText::from_request_parts(parts, control).await?;
+        // What is no identifier names nothing, like one that nobody has.
+        let id = id.parse().map_err(|_| Failure::sandbox_not_found())?;
+        let record = control.store().sandbox(&caller.tenant, &id).await?;
+        let record = record.ok_or_else(Failure::sandbox_not_found)?;
+        Ok(Self { caller, record })
+    }
+}
+
+impl FromRequestParts<Arc<Control>> for StreamTarget {
+    type Rejection = Failure;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        control: &Arc<Control>,
+    ) -> Result<Self, Failure> {
+        let ticket = Query::<Ticket>::try_from_uri(&parts.uri)
+            .ok()
+            .and_then(|Query(query)| query.ticket);
+        let caller = match ticket {
+            // A header wins: it cannot be used up.
+            Some(ticket) if bearer(parts).is_none() => {
+                let OriginalUri(uri) = OriginalUri::from_request_parts(parts, control)
+                    .await
+                    .unwrap_or_else(|never| match never {});
+                let caller = control.store().redeem_ticket(&ticket, uri.path()).await?;
+                caller.ok_or_else(|| {
+                    unauthorized("unknown, used or expired ticket, or one for another path")
+                })?
+            }
+            Some(_) | None => Auth::from_request_parts(parts, control).await?.0,
+        };
+        Target::of(caller, parts, control).await.map(Self)
+    }
+}
+
+#[derive(Deserialize)]
+struct Ticket {
+    ticket: Option<String>,
+}
+
+impl FromRequestParts<Arc<Control>> for PathText {
+    type Rejection = Failure;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        control: &Arc<Control>,
+    ) -> Result<Self, Failure> {
+        path_text(parts, control, 0).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Arc<Control>> for SecondPathText {
+    type Rejection = Failure;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        control: &Arc<Control>,
+    ) -> Result<Self, Failure> {
+        path_text(parts, control, 1).await.map(Self)
+    }
+}
+
+/// The parameter of the path at this place, decoded.
+pub(super) async fn path_text(
+    parts: &mut Parts,
+    control: &Arc<Control>,
+    place: usize,
+) -> Result<String, Failure> {
+    let params = RawPathParams::from_request_parts(parts, control).await;
+    let params =
+        params.map_err(|_| Failure::new(ErrorCode::InvalidPath, "the URL must be UTF-8"))?;
+    let param = params.iter().nth(place);
+    let (_, text) = param.ok_or_else(|| Failure::internal("the route has no such parameter"))?;
+    Ok(text.to_owned())
+}
+
+/// The key a request shows.
+pub(super) fn bearer(parts: &Parts) -> Option<&str> {
+    let header = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, secret) = header.split_once(' ')?;
+    let secret = secret.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !secret.is_empty()).then_some(secret)
+}
+
+pub(super) fn unauthorized(message: &str) -> Failure {
+    Failure::new(ErrorCode::Unauthorized, message)
+}

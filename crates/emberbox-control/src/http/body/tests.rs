@@ -1,0 +1,82 @@
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, header};
+use bytes::Bytes;
+use emberbox_api::ErrorCode;
+use futures_util::stream::{self, StreamExt};
+use tokio::time::{Duration, Instant};
+
+use super::{BodyReader, DRAIN, SILENCE, WHOLE_SMALL};
+
+fn reader(body: Body, limit: u64) -> BodyReader {
+    BodyReader::new(&HeaderMap::new(), body, limit, ErrorCode::BodyTooLarge)
+}
+
+/// Some bytes, then nothing for ever.
+fn stalled() -> Body {
+    let first = stream::once(async { Ok::<_, std::io::Error>(Bytes::from_static(b"{\"a")) });
+    Body::from_stream(first.chain(stream::pending()))
+}
+
+/// A byte every ten seconds.
+fn trickle() -> Body {
+    Body::from_stream(stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stops_half_way_times_out() {
+    let started = Instant::now();
+    let failure = reader(stalled(), 100).whole().await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::BodyTimeout);
+    assert_eq!(started.elapsed().as_secs(), SILENCE.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_trickles_times_out() {
+    let started = Instant::now();
+    let failure = reader(trickle(), 100).whole().await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::BodyTimeout);
+    assert_eq!(started.elapsed().as_secs(), WHOLE_SMALL.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_ends() {
+    let started = Instant::now();
+    reader(trickle(), 100).drain().await;
+    assert_eq!(started.elapsed().as_secs(), DRAIN.as_secs());
+    let mut headers = HeaderMap::new();
+    headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+    let waiting = BodyReader::new(&headers, stalled(), 100, ErrorCode::BodyTooLarge);
+    let started = Instant::now();
+    waiting.drain().await;
+    assert_eq!(
+        started.elapsed(),
+        Duration::ZERO,
+        "nothing was sent, nothing is read"
+    );
+}
+
+#[tokio::test]
+async fn the_limit_is_exact() {
+    let exact = reader(Body::from("12345"), 5).whole().await.unwrap();
+    assert_eq!(exact, "12345");
+    let failure = reader(Body::from("123456"), 5).whole().await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::BodyTooLarge);
+}
+
+/// Else the client may meet a closed connection instead of the reason.
+#[tokio::test]
+async fn a_refused_body_is_read_to_its_end() {
+    let read = std::sync::atomic::AtomicUsize::new(0);
+    let read: &'static _ = Box::leak(Box::new(read));
+    let frames = (0..5).map(move |_| {
+        read.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok::<_, std::io::Error>("0123456789")
+    });
+    let body = Body::from_stream(futures_util::stream::iter(frames));
+    let failure = reader(body, 15).whole().await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::BodyTooLarge);
+    assert_eq!(read.load(std::sync::atomic::Ordering::Relaxed), 5);
+}

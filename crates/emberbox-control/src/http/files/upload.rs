@@ -1,0 +1,73 @@
+//! An upload on its way from the client into a guest, in bounded memory.
+//!
+//! Both formats become the same sequence of [`Part`]s; [`Sink`] takes it from
+//! there. What one upload holds at a time is a few frames of the connection
+//! and a few decoded pieces, together under 2 MiB.
+
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use bytes::Bytes;
+use emberbox_api::ErrorCode;
+use emberbox_store::SandboxRecord;
+
+use super::sink::Sink;
+use super::{json_parts, multipart_parts};
+use crate::Failure;
+use crate::control::Control;
+use crate::http::body::BodyReader;
+
+/// What JSON or multipart adds to a file besides base64's third: the path,
+/// other fields, part headers. Bounds what is read outside the file.
+pub(super) const OVERHEAD: u64 = 64 * 1024;
+
+/// A piece of an upload.
+pub(super) enum Part {
+    /// Where the file goes.
+    Path(String),
+    /// The file begins.
+    Begin,
+    /// More of the file.
+    Data(Bytes),
+}
+
+/// Receives one file: its path and its size.
+pub(super) async fn receive(
+    control: &Control,
+    record: &SandboxRecord,
+    request: Request,
+) -> Result<(String, u64), Failure> {
+    let (head, body) = request.into_parts();
+    let max = control.settings().limits.max_upload_bytes;
+    let content_type = head.headers.get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let boundary = content_type.and_then(|value| multer::parse_boundary(value).ok());
+    let limit = match &boundary {
+        Some(_) => max + OVERHEAD,
+        None => max.div_ceil(3) * 4 + OVERHEAD,
+    };
+    // One byte more than a legal body may have is enough to see that a file
+    // is too large, and then the sink says so; this is the second fence.
+    let mut body = BodyReader::new(
+        &head.headers,
+        body,
+        limit + OVERHEAD,
+        ErrorCode::FileTooLarge,
+    );
+    let received = match control.guest(record) {
+        Ok(guest) => {
+            let sink = Sink::new(guest, max);
+            match boundary {
+                Some(boundary) => multipart_parts::read(&mut body, boundary, sink).await,
+                None => json_parts::read(&mut body, sink).await,
+            }
+        }
+        Err(failure) => Err(failure),
+    };
+    // Of a body that stopped arriving there is nothing more to read.
+    if let Err(failure) = &received
+        && failure.code() != ErrorCode::BodyTimeout
+    {
+        body.drain().await;
+    }
+    received
+}

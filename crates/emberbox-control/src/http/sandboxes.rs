@@ -1,0 +1,188 @@
+//! Sandboxes: create, list, get, by name, destroy.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use emberbox_api::{CreateSandbox, Data, DestroyedSandbox, ErrorResponse, Sandbox, Time};
+use emberbox_core::SandboxState;
+use emberbox_store::SandboxRecord;
+use jiff::Timestamp;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::auth::{Auth, PathText, Target};
+use super::json::{JsonBody, QueryString};
+use crate::Failure;
+use crate::control::Control;
+
+mod filter;
+mod parse;
+
+/// How `POST /sandboxes` may be asked.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CreateQuery {
+    /// How long to wait for the sandbox to be ready: seconds, `true` or
+    /// `false`. Without it a short grace applies.
+    wait: Option<String>,
+}
+
+/// How `GET /sandboxes` may be asked.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Of this workspace.
+    workspace_id: Option<String>,
+    /// Of this project.
+    project_id: Option<String>,
+    /// Of this customer or account of yours.
+    external_workspace_id: Option<String>,
+    /// Of this end user of yours.
+    external_user_id: Option<String>,
+    /// Of this project or document of yours.
+    external_project_id: Option<String>,
+    /// In this state.
+    state: Option<String>,
+    /// With all of these tags, separated by commas.
+    tags: Option<String>,
+}
+
+/// Create a sandbox
+#[utoipa::path(post, path = "/sandboxes", tag = "sandboxes", params(CreateQuery,
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 h returns the same sandbox")),
+    request_body = CreateSandbox,
+    responses((status = 201, body = Sandbox), (status = 400, body = ErrorResponse),
+        (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
+pub(super) async fn create(
+    State(control): State<Arc<Control>>,
+    Auth(caller): Auth,
+    QueryString(query): QueryString<CreateQuery>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<CreateSandbox>,
+) -> Result<(StatusCode, Json<Sandbox>), Failure> {
+    let wait = parse::wait(query.wait.as_deref(), control.settings())?;
+    let key = parse::idempotency_key(&headers)?;
+    let new = parse::create(body, &control.settings().limits)?;
+    let domain = control.preview_domain(&caller.tenant).await?;
+    let record = control.create(caller, new, key, wait).await?;
+    Ok((StatusCode::CREATED, Json(show(&control, &domain, record))))
+}
+
+/// List sandboxes
+#[utoipa::path(get, path = "/sandboxes", tag = "sandboxes", params(ListQuery),
+    responses((status = 200, body = Data<Vec<Sandbox>>), (status = 422, body = ErrorResponse)))]
+pub(super) async fn list(
+    State(control): State<Arc<Control>>,
+    Auth(caller): Auth,
+    QueryString(query): QueryString<ListQuery>,
+) -> Result<Json<Data<Vec<Sandbox>>>, Failure> {
+    let filter = filter::parse(query)?;
+    let domain = control.preview_domain(&caller.tenant).await?;
+    let records = control
+        .store()
+        .list_sandboxes(&caller.tenant, &filter)
+        .await?;
+    Ok(Json(Data {
+        data: records
+            .into_iter()
+            .map(|record| show(&control, &domain, record))
+            .collect(),
+    }))
+}
+
+/// Get a sandbox
+#[utoipa::path(get, path = "/sandboxes/{id}", tag = "sandboxes",
+    params(("id" = String, Path, description = "Sandbox id")),
+    responses((status = 200, body = Sandbox), (status = 404, body = ErrorResponse)))]
+pub(super) async fn get(
+    State(control): State<Arc<Control>>,
+    target: Target,
+) -> Result<Json<Sandbox>, Failure> {
+    let domain = control.preview_domain(&target.caller.tenant).await?;
+    Ok(Json(show(&control, &domain, target.record)))
+}
+
+/// Get the newest sandbox of a name
+#[utoipa::path(get, path = "/sandboxes/by-name/{name}", tag = "sandboxes",
+    params(("name" = String, Path, description = "The sandbox's name")),
+    responses((status = 200, body = Sandbox), (status = 404, body = ErrorResponse)))]
+pub(super) async fn by_name(
+    State(control): State<Arc<Control>>,
+    Auth(caller): Auth,
+    PathText(name): PathText,
+) -> Result<Json<Sandbox>, Failure> {
+    let record = control
+        .store()
+        .sandbox_by_name(&caller.tenant, &name)
+        .await?;
+    let record = record.ok_or_else(Failure::sandbox_not_found)?;
+    let domain = control.preview_domain(&caller.tenant).await?;
+    Ok(Json(show(&control, &domain, record)))
+}
+
+/// Destroy a sandbox
+#[utoipa::path(delete, path = "/sandboxes/{id}", tag = "sandboxes",
+    params(("id" = String, Path, description = "Sandbox id")),
+    responses((status = 200, body = DestroyedSandbox), (status = 404, body = ErrorResponse)))]
+pub(super) async fn destroy(
+    State(control): State<Arc<Control>>,
+    target: Target,
+) -> Result<Json<DestroyedSandbox>, Failure> {
+    let record = control.destroy(target.caller, target.record.id).await?;
+    Ok(Json(DestroyedSandbox {
+        total_runtime_sec: record.total_runtime_sec().unwrap_or(0),
+        state: record.state,
+        id: record.id,
+    }))
+}
+
+/// A sandbox as its user sees it.
+fn show(control: &Control, domain: &str, record: SandboxRecord) -> Sandbox {
+    let live = record.state.is_live();
+    let preview_url = live.then(|| control.preview_url(&record.slug, None, domain));
+    let remaining = record
+        .deadline()
+        .filter(|_| live)
+        .map(|end| end.as_millisecond() - Timestamp::now().as_millisecond());
+    Sandbox {
+        ready: record.is_ready(),
+        timeout_remaining_ms: remaining.map(|ms| ms.max(0)),
+        total_runtime_sec: record.total_runtime_sec(),
+        error_message: record
+            .error_message
+            .filter(|_| record.state == SandboxState::Error),
+        id: record.id,
+        tenant_id: record.tenant,
+        owner_id: record.owner,
+        workspace_id: record.workspace_id,
+        project_id: record.project_id,
+        external_workspace_id: record.external.workspace,
+        external_user_id: record.external.user,
+        external_project_id: record.external.project,
+        name: record.name,
+        slug: record.slug,
+        tags: record.tags,
+        template_id: record.template_id,
+        image_id: record.image_id,
+        state: record.state,
+        size: record.size,
+        cpu_count: record.shape.vcpus,
+        memory_mb: record.shape.memory_mib,
+        disk_size_mb: record.shape.disk_mib,
+        boot_path: record.boot_path,
+        boot_ms: record.boot_ms,
+        preview_url,
+        timeout_sec: record.timeout_sec,
+        idle_timeout_sec: record.idle_timeout_sec,
+        always_on: record.always_on,
+        persistent: record.persistent,
+        auto_start: record.auto_start,
+        metadata: record.metadata,
+        created_at: Time(record.created_at),
+        started_at: record.started_at.map(Time),
+        ready_at: record.ready_at.map(Time),
+        destroyed_at: record.destroyed_at.map(Time),
+    }
+}

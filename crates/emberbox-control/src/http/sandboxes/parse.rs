@@ -1,0 +1,277 @@
+//! What a create asks for, checked field by field.
+
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use emberbox_api::{CreateSandbox, ErrorCode, FieldError};
+use emberbox_core::{Limits, Shape, SizeTier};
+use emberbox_store::{ExternalIds, NewSandbox, PlaceRequest};
+use uuid::Uuid;
+
+use crate::http::exec::check_env;
+use crate::{Failure, Settings, catalogue};
+
+/// Longest `?wait=`: what one request may reasonably be held open for.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// What `?wait=true` stands for: under the Python client's 60 s.
+const WAIT_TRUE: Duration = Duration::from_secs(50);
+
+/// Longest name, external id and idempotency key, in bytes: what other
+/// systems' identifiers and index entries take.
+const TEXT_MAX: usize = 255;
+
+/// Longest slug: a DNS label of 63 with room for `65535-` in front.
+const SLUG_MAX: usize = 57;
+
+/// Longest workspace or project slug: a DNS label.
+const PLACE_SLUG_MAX: usize = 63;
+
+/// Most tags of one sandbox, and the longest: they are listed and searched
+/// row by row.
+const TAGS_MAX: usize = 50;
+const TAG_MAX: usize = 128;
+
+/// Largest metadata as JSON: it is part of every list.
+const METADATA_MAX: usize = 64 * 1024;
+
+/// How long to wait for a new sandbox.
+pub(super) fn wait(text: Option<&str>, settings: &Settings) -> Result<Duration, Failure> {
+    match text {
+        None | Some("") => Ok(Duration::from_millis(settings.create_grace_ms)),
+        Some("true") => Ok(WAIT_TRUE),
+        Some("false") => Ok(Duration::ZERO),
+        Some(text) => match text.parse::<f64>() {
+            Ok(seconds) if seconds >= 0.0 && seconds.is_finite() => {
+                Ok(Duration::from_secs_f64(seconds.min(WAIT_MAX.as_secs_f64())))
+            }
+            Ok(_) | Err(_) => Err(Failure::invalid_field(
+                "wait",
+                "must be true, false or a number of seconds",
+            )),
+        },
+    }
+}
+
+/// The request's `Idempotency-Key`.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let Some(header) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = header.to_str().unwrap_or_default();
+    if key.is_empty() || key.len() > TEXT_MAX {
+        return Err(Failure::invalid_field(
+            "Idempotency-Key",
+            format!("must be 1 to {TEXT_MAX} printable ASCII characters"),
+        ));
+    }
+    Ok(Some(key.to_owned()))
+}
+
+/// Checks a whole request and names every field that is wrong.
+pub(super) fn create(body: CreateSandbox, limits: &Limits) -> Result<NewSandbox, Failure> {
+    let mut fields = Fields::default();
+    let shape = fields.shape(&body, limits);
+    let timeout_sec = fields.number("timeout_sec", body.timeout_sec, (1, limits.max_timeout_sec));
+    let idle_timeout_sec = fields.number(
+        "idle_timeout_sec",
+        body.idle_timeout_sec,
+        (0, limits.max_timeout_sec),
+    );
+    let env = body.env.unwrap_or_default();
+    fields.errors.extend(check_env(&env));
+    let metadata = body.metadata.unwrap_or_default();
+    let metadata_len = serde_json::to_string(&metadata).map_or(usize::MAX, |json| json.len());
+    fields.require(
+        metadata_len <= METADATA_MAX,
+        "metadata",
+        format!("must be at most {METADATA_MAX} bytes of JSON"),
+    );
+    let tags = fields.tags(body.tags.unwrap_or_default());
+    let new = NewSandbox {
+        place: PlaceRequest {
+            workspace_id: fields.uuid("workspace_id", body.workspace_id),
+            workspace_slug: fields.slug("workspace_slug", body.workspace_slug, PLACE_SLUG_MAX),
+            workspace_name: fields.text("workspace_name", body.workspace_name),
+            project_id: fields.uuid("project_id", body.project_id),
+            project_slug: fields.slug("project_slug", body.project_slug, PLACE_SLUG_MAX),
+            project_name: fields.text("project_name", body.project_name),
+        },
+        external: ExternalIds {
+            workspace: fields.text("external_workspace_id", body.external_workspace_id),
+            user: fields.text("external_user_id", body.external_user_id),
+            project: fields.text("external_project_id", body.external_project_id),
+        },
+        name: fields.text("name", body.name),
+        slug: fields.slug("slug", body.slug, SLUG_MAX),
+        tags,
+        metadata,
+        env,
+        template_id: body
+            .template_id
+            .unwrap_or_else(|| catalogue::DEFAULT_TEMPLATE.to_owned()),
+        image_id: String::new(),
+        size: body.size,
+        shape,
+        timeout_sec: timeout_sec.unwrap_or(limits.default_timeout_sec),
+        idle_timeout_sec,
+        always_on: body.always_on.unwrap_or(false),
+        persistent: body.persistent.unwrap_or(false),
+        auto_start: body.auto_start.unwrap_or(false),
+    };
+    if !fields.errors.is_empty() {
+        return Err(Failure::invalid(&fields.errors));
+    }
+    let template = catalogue::find(&new.template_id).ok_or_else(|| {
+        Failure::new(
+            ErrorCode::InvalidTemplate,
+            "template_id is not a recognized template",
+        )
+    })?;
+    Ok(NewSandbox {
+        image_id: template.image_id,
+        ..new
+    })
+}
+
+/// Collects what is wrong with each field.
+#[derive(Default)]
+struct Fields {
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    fn require(&mut self, holds: bool, field: &str, message: impl Into<String>) {
+        if !holds {
+            self.errors.push(FieldError::new(field, message));
+        }
+    }
+
+    fn shape(&mut self, body: &CreateSandbox, limits: &Limits) -> Shape {
+        let tier = body.size.as_deref().map(|name| {
+            let tier = SizeTier::from_name(name);
+            self.require(
+                tier.is_some(),
+                "size",
+                "must be one of xs, small, medium, large, xl",
+            );
+            tier.map_or(Shape::DEFAULT, SizeTier::shape)
+        });
+        let base = tier.unwrap_or(Shape::DEFAULT);
+        let (disk_field, disk) = match (body.disk_mb, body.disk_size_mb) {
+            (Some(a), Some(b)) if a != b => {
+                self.require(false, "disk_size_mb", "contradicts disk_mb");
+                ("disk_mb", Some(a))
+            }
+            (Some(disk), _) => ("disk_mb", Some(disk)),
+            (None, disk) => ("disk_size_mb", disk),
+        };
+        let asked = [
+            ("cpu_count", body.cpu_count, base.vcpus),
+            ("memory_mb", body.memory_mb, base.memory_mib),
+            (disk_field, disk, base.disk_mib),
+        ]
+        .map(|(field, asked, base)| {
+            if let Some(asked) = asked
+                && tier.is_some()
+                && asked != i64::from(base)
+            {
+                self.require(false, field, "contradicts size");
+            }
+            // Saturated numbers are out of every range, so `check` names them.
+            let asked = asked.unwrap_or(base.into());
+            u32::try_from(asked).unwrap_or(if asked < 0 { 0 } else { u32::MAX })
+        });
+        let [vcpus, memory_mib, disk_mib] = asked;
+        let shape = Shape {
+            vcpus,
+            memory_mib,
+            disk_mib,
+        };
+        if let Err(out_of_range) = shape.check(limits) {
+            self.errors.extend(out_of_range.into_iter().map(|error| {
+                let field = match error.field {
+                    "disk_mb" => disk_field,
+                    field => field,
+                };
+                FieldError::new(
+                    field,
+                    format!("must be between {} and {}", error.min, error.max),
+                )
+            }));
+        }
+        shape
+    }
+
+    fn number(&mut self, field: &str, value: Option<i64>, range: (u32, u32)) -> Option<u32> {
+        let (min, max) = range;
+        let value = value?;
+        let legal = u32::try_from(value)
+            .ok()
+            .filter(|value| (min..=max).contains(value));
+        self.require(
+            legal.is_some(),
+            field,
+            format!("must be between {min} and {max}"),
+        );
+        legal
+    }
+
+    fn text(&mut self, field: &str, value: Option<String>) -> Option<String> {
+        let value = value?;
+        let legal = !value.trim().is_empty()
+            && value.len() <= TEXT_MAX
+            && !value.chars().any(char::is_control);
+        self.require(
+            legal,
+            field,
+            format!("must be 1 to {TEXT_MAX} bytes without control characters"),
+        );
+        legal.then_some(value)
+    }
+
+    fn slug(&mut self, field: &str, value: Option<String>, max: usize) -> Option<String> {
+        let value = value?;
+        let legal = value.len() <= max
+            && value.starts_with(|c: char| c.is_ascii_lowercase())
+            && value.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && value
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        self.require(
+            legal,
+            field,
+            format!("must be 1 to {max} of a-z, 0-9 and -, beginning with a letter"),
+        );
+        legal.then_some(value)
+    }
+
+    fn uuid(&mut self, field: &str, value: Option<String>) -> Option<Uuid> {
+        let parsed = value?.parse().ok();
+        self.require(parsed.is_some(), field, "must be a UUID");
+        parsed
+    }
+
+    fn tags(&mut self, tags: Vec<String>) -> Vec<String> {
+        self.require(
+            tags.len() <= TAGS_MAX,
+            "tags",
+            format!("must be at most {TAGS_MAX}"),
+        );
+        for (index, tag) in tags.iter().enumerate().take(TAGS_MAX) {
+            // A comma separates tags in the list's filter.
+            let legal = !tag.trim().is_empty()
+                && tag.len() <= TAG_MAX
+                && !tag.contains(|c: char| c == ',' || c.is_control());
+            self.require(
+                legal,
+                &format!("tags[{index}]"),
+                format!("must be 1 to {TAG_MAX} bytes without commas"),
+            );
+        }
+        tags
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! What an operator may set.
+
+use emberbox_core::Limits;
+use serde::{Deserialize, Serialize};
+
+use crate::preview::host;
+
+/// The control plane's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// What each tenant may use.
+    pub limits: Limits,
+    /// How long `POST /sandboxes` waits for the sandbox to be ready before it
+    /// answers with the state that is true then, in milliseconds.
+    pub create_grace_ms: u64,
+    /// Where previews are served.
+    pub preview: PreviewSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            // Well under the official clients' timeouts (60 s and 30 s), well
+            // over a restore even in software emulation.
+            create_grace_ms: 5_000,
+            preview: PreviewSettings::default(),
+        }
+    }
+}
+
+/// Where previews are served: at `{slug}.sandbox.{domain}` and
+/// `{port}-{slug}.sandbox.{domain}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PreviewSettings {
+    /// The domain, in lower case. Browsers resolve names below `localhost` to
+    /// their own machine.
+    pub domain: String,
+    /// The scheme of the addresses that are told.
+    pub scheme: Scheme,
+    /// The port of the addresses that are told; where the server listens when
+    /// absent.
+    pub public_port: Option<u16>,
+    /// How long a guest may be silent before the head of its answer.
+    pub head_timeout_sec: u32,
+    /// Connections to one sandbox at the same time.
+    pub max_connections: usize,
+}
+
+impl Default for PreviewSettings {
+    fn default() -> Self {
+        Self {
+            domain: "localhost".to_owned(),
+            scheme: Scheme::Http,
+            public_port: None,
+            // A development server that compiles its first page on a busy
+            // machine takes tens of seconds.
+            head_timeout_sec: 120,
+            // A browser opens six to a host; this is forty of them, and far
+            // below what one guest's share of descriptors should be.
+            max_connections: 256,
+        }
+    }
+}
+
+impl PreviewSettings {
+    /// Whether `domain` is one that previews can be served below.
+    #[must_use]
+    pub fn is_domain(domain: &str) -> bool {
+        host::is_domain(domain)
+    }
+}
+
+/// How a preview is reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// In the clear.
+    #[default]
+    Http,
+    /// Over TLS, ended by this server or in front of it.
+    Https,
+}
+
+impl Scheme {
+    /// As it stands in an address.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}

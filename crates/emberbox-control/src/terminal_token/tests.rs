@@ -1,0 +1,64 @@
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::*;
+
+fn ids() -> (SandboxId, TenantId) {
+    (SandboxId::generate(), TenantId::generate())
+}
+
+#[test]
+fn a_token_says_what_it_was_made_for() {
+    let key = TerminalKey::random();
+    let (sandbox, tenant) = ids();
+    let (token, expires) = key.sign(&sandbox, &tenant, "00ff");
+    assert!(token.starts_with("eyJ"), "{token}");
+    let claims = key.verify(&token).unwrap();
+    let expected = Claims {
+        sandbox,
+        session: "00ff".to_owned(),
+        tenant,
+        exp: expires.as_second(),
+    };
+    assert_eq!(claims, expected);
+    let header = token.split('.').next().unwrap();
+    let header = String::from_utf8(URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+    assert!(header.contains("\"HS512\""), "{header}");
+}
+
+#[test]
+fn every_other_token_is_refused() {
+    let key = TerminalKey::random();
+    let (sandbox, tenant) = ids();
+    let (good, _) = key.sign(&sandbox, &tenant, "00ff");
+    let (head, rest) = good.split_once('.').unwrap();
+    let (claims, signature) = rest.split_once('.').unwrap();
+    let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let unsigned = encode(r#"{"alg":"none","typ":"JWT"}"#);
+    let weaker = encode(r#"{"alg":"HS256","typ":"JWT"}"#);
+    let past = Timestamp::now() - Duration::from_secs(2);
+    let mut flipped = good.clone();
+    let last = flipped.pop().unwrap();
+    flipped.insert(0, last);
+    for wrong in [
+        TerminalKey::random().sign(&sandbox, &tenant, "00ff").0,
+        key.sign_until(&sandbox, &tenant, "00ff", past),
+        format!("{unsigned}.{claims}."),
+        format!("{unsigned}.{claims}.{signature}"),
+        format!("{weaker}.{claims}.{signature}"),
+        format!("{head}.{}.{signature}", encode("{}")),
+        format!("{head}.{claims}"),
+        flipped,
+        "x".repeat(1 << 20),
+        String::new(),
+        "..".to_owned(),
+    ] {
+        assert_eq!(
+            key.verify(&wrong),
+            None,
+            "{}",
+            &wrong[..wrong.len().min(400)]
+        );
+    }
+    assert!(key.verify(&good).is_some());
+}

@@ -1,0 +1,19 @@
+//! The public interface over real connections. The host is a fake at its
+//! lowest edge: each of its "VMs" is the real guest agent, serving the real
+//! protocol on a loopback port of this machine.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+mod apps;
+mod deployments;
+mod files;
+mod lifecycle;
+mod previews;
+mod processes;
+mod rig;
+mod sandboxes;
+mod streams;
+mod system;
+mod terminal;
+mod watch;
+mod work;
