@@ -1,0 +1,175 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+mod sandbox;
+
+pub(crate) use sandbox::*;
+
+/// Sandboxes that are real microVMs, restored from a memory snapshot.
+#[derive(Debug, Parser)]
+#[command(name = "emberbox", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server.
+    Serve(Serve),
+    /// Make guest images and the default seed on this machine.
+    Setup(Setup),
+    /// Say what this machine can do and what is missing.
+    Doctor(Doctor),
+    /// Print the OpenAPI document of the HTTP API.
+    Openapi,
+    /// Create, use and remove sandboxes of a server.
+    Sandbox {
+        #[command(subcommand)]
+        command: SandboxCommand,
+    },
+    /// See and take down the deployments of a server.
+    Deployment {
+        #[command(subcommand)]
+        command: DeploymentCommand,
+    },
+    /// See the templates of a server.
+    Template {
+        #[command(subcommand)]
+        command: TemplateCommand,
+    },
+    /// Manage API keys of a server.
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 takes a free one, which is printed and written
+    /// to DIR/address. Default: server.listen of the configuration, else
+    /// 127.0.0.1:8080.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// What this server owns: database, records and disks of its sandboxes.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Where the first API key is written at the first start.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bootstrap_key_file: PathBuf,
+    /// Settings, as TOML.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// How log lines look; the level is set by EMBERBOX_LOG (default: info).
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Setup {
+    /// Let guests trust the certificate authorities this machine was made to
+    /// trust; needed behind a proxy that opens TLS.
+    #[arg(long)]
+    pub(crate) trust_host_ca: bool,
+    /// Ask the distribution for newer packages than those that are there.
+    #[arg(long)]
+    pub(crate) refresh: bool,
+    /// Settings, as TOML.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Settings, as TOML.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeploymentCommand {
+    /// List deployments.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one deployment.
+    Get {
+        /// Which.
+        id: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take deployments down; their sandboxes stay.
+    Rm {
+        /// Which.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TemplateCommand {
+    /// List what a sandbox can boot.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key and print its secret, for the only time.
+    Create {
+        /// What it is for.
+        #[arg(long)]
+        name: Option<String>,
+        /// Seconds until it stops working; never by default.
+        #[arg(long, value_name = "SECONDS")]
+        expires_in: Option<i64>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List keys, without their secrets.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a key useless.
+    Revoke {
+        /// Its id, as `key list` shows it.
+        id: String,
+    },
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it is not NAME=VALUE")?;
+    if name.is_empty() {
+        return Err("the name is empty".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+use std::io::Write;
+
+use emberbox_control::{Scheme, TlsSource};
+
+use super::*;
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    Config::load(Some(file.path()))
+}
+
+/// The error with everything that caused it, as the user sees it.
+fn complaint(text: &str) -> String {
+    format!("{:#}", anyhow::Error::from(load(text).unwrap_err()))
+}
+
+#[test]
+fn nothing_set_is_the_default() {
+    assert_eq!(load("").unwrap(), Config::default());
+    assert_eq!(Config::load(None).unwrap(), Config::default());
+    assert_eq!(
+        Config::default().server.listen.to_string(),
+        "127.0.0.1:8080"
+    );
+    assert_eq!(Config::default().server.grace_ms(), 5000);
+}
+
+#[test]
+fn everything_can_be_set() {
+    let config = load(
+        r#"
+        [server]
+        listen = "0.0.0.0:80"
+        listen_https = "0.0.0.0:443"
+        grace_sec = 2
+        [tls]
+        cert = "/etc/cert.pem"
+        key = "/etc/key.pem"
+        [engine]
+        kind = "qemu"
+        accel = "tcg"
+        [guest]
+        kernel = "/dev/null"
+        kernel_modules = "/tmp"
+        trust_host_ca = true
+        [network]
+        allowed_private = ["10.1.0.0/16"]
+        pool_size = 2
+        [preview]
+        domain = "apps.example.com"
+        scheme = "https"
+        public_port = 443
+        head_timeout_sec = 30
+        max_connections = 20
+        [limits]
+        max_sandboxes = 3
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.server.listen.to_string(), "0.0.0.0:80");
+    assert_eq!(config.server.grace_ms(), 2000);
+    let files = TlsSource::Files {
+        cert: "/etc/cert.pem".into(),
+        key: "/etc/key.pem".into(),
+    };
+    let https = ("0.0.0.0:443".parse().unwrap(), files);
+    assert_eq!(config.https(Path::new("/data")), Some(https));
+    assert_eq!(config.engine.kind, EngineKind::Qemu);
+    assert_eq!(config.engine.accel, AcceleratorChoice::Tcg);
+    let kernel = KernelChoice::Own {
+        image: "/dev/null".into(),
+        modules: Some("/tmp".into()),
+    };
+    assert_eq!(config.guest.kernel(), kernel);
+    assert!(config.guest.trust_host_ca);
+    assert_eq!(
+        config.network.allowed_private,
+        ["10.1.0.0/16".parse().unwrap()]
+    );
+    assert_eq!(config.network.pool_size, 2);
+    let preview = PreviewSettings {
+        domain: "apps.example.com".to_owned(),
+        scheme: Scheme::Https,
+        public_port: Some(443),
+        head_timeout_sec: 30,
+        max_connections: 20,
+    };
+    assert_eq!(config.preview, preview);
+    assert_eq!(config.limits.max_sandboxes, 3);
+    assert_eq!(config.limits.max_vcpus, Limits::default().max_vcpus);
+}
+
+#[test]
+fn every_mistake_names_its_key() {
+    let cases = [
+        ("[server]\nlisten = \"here\"", "listen"),
+        ("[server]\nlisten = 5", "listen"),
+        ("[server]\ngrace_sec = -1", "grace_sec"),
+        ("[server]\ngrace_sec = 26", "server.grace_sec"),
+        ("[server]\nport = 5", "port"),
+        (
+            "[server]\nlisten_https = \"[::]:443\"",
+            "server.listen_https",
+        ),
+        ("[tls]\ndevelopment_ca = true", "tls"),
+        ("[tls]\ncert = \"a\"", "tls.cert"),
+        ("[tls]\nkey = \"a\"", "tls.key"),
+        (
+            "[tls]\ncert = \"a\"\nkey = \"b\"\ndevelopment_ca = true",
+            "tls.development_ca",
+        ),
+        ("[tls]\nca = true", "ca"),
+        ("[sever]\nlisten = 5", "sever"),
+        ("[engine]\nkind = \"xen\"", "kind"),
+        ("[engine]\naccel = \"fast\"", "accel"),
+        ("[guest]\nkernel = \"/no/such/file\"", "guest.kernel"),
+        ("[guest]\nkernel_modules = \"/tmp\"", "guest.kernel_modules"),
+        ("[guest]\ntrust_host_ca = \"yes\"", "trust_host_ca"),
+        (
+            "[network]\nallowed_private = [\"10.0.0.0/33\"]",
+            "allowed_private",
+        ),
+        ("[network]\npool_size = 257", "network.pool_size"),
+        ("[preview]\ndomain = \"Example.com\"", "preview.domain"),
+        ("[preview]\ndomain = \"localhost:80\"", "preview.domain"),
+        ("[preview]\ndomain = \"\"", "preview.domain"),
+        ("[preview]\nscheme = \"ftp\"", "scheme"),
+        ("[preview]\npublic_port = 0", "preview.public_port"),
+        ("[preview]\npublic_port = 65536", "public_port"),
+        (
+            "[preview]\nhead_timeout_sec = 0",
+            "preview.head_timeout_sec",
+        ),
+        (
+            "[preview]\nhead_timeout_sec = 3601",
+            "preview.head_timeout_sec",
+        ),
+        ("[preview]\nmax_connections = 0", "preview.max_connections"),
+        (
+            "[preview]\nmax_connections = 2049",
+            "preview.max_connections",
+        ),
+        ("[limits]\nmax_vcpus = 0", "limits.max_vcpus"),
+        ("[limits]\nmax_cpus = 1", "max_cpus"),
+        (
+            "[limits]\ndefault_timeout_sec = 4000000",
+            "limits.default_timeout_sec",
+        ),
+        (
+            "[limits]\nmax_exec_timeout_sec = 10",
+            "limits.default_exec_timeout_sec",
+        ),
+        ("[server", "line 1"),
+    ];
+    for (text, key) in cases {
+        let complaint = complaint(text);
+        assert!(complaint.contains(key), "{text:?} gives {complaint:?}");
+    }
+}
+
+#[test]
+fn development_certificates_live_with_the_data() {
+    let text = "[server]\nlisten_https = \"[::1]:8443\"\n[tls]\ndevelopment_ca = true";
+    let authority = TlsSource::DevelopmentCa {
+        dir: "/data/tls".into(),
+        domain: "localhost".to_owned(),
+    };
+    let https = ("[::1]:8443".parse().unwrap(), authority);
+    assert_eq!(load(text).unwrap().https(Path::new("/data")), Some(https));
+    assert_eq!(Config::default().https(Path::new("/data")), None);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Some(Path::new("/no/such/config.toml"))).unwrap_err();
+    assert!(error.to_string().contains("/no/such/config.toml"));
+}

@@ -1,0 +1,124 @@
+//! Judging the facts: what is needed, what is chosen, what to do.
+
+use serde::Serialize;
+
+use emberbox_host::AcceleratorChoice;
+
+use super::facts::{Facts, Program};
+
+/// The facts and what follows from them.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// Sandboxes can run here now.
+    pub(crate) ok: bool,
+    /// What would run them; nothing when no VMM is installed or the wanted
+    /// accelerator does not work.
+    pub(crate) engine: Option<Chosen>,
+    /// Programs that are needed and not there.
+    pub(crate) missing: Vec<Program>,
+    /// What else stands in the way, each with what to do about it.
+    pub(crate) problems: Vec<Problem>,
+    /// The command that installs what is missing.
+    pub(crate) install: Option<String>,
+    #[serde(flatten)]
+    pub(crate) facts: Facts,
+}
+
+/// The engine that would be used.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Chosen {
+    pub(crate) name: &'static str,
+    pub(crate) version: String,
+    /// `kvm` or `tcg`.
+    pub(crate) accelerator: &'static str,
+}
+
+/// Something in the way.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Problem {
+    pub(crate) what: String,
+    pub(crate) fix: String,
+}
+
+impl Report {
+    pub(crate) fn new(facts: Facts) -> Self {
+        let missing: Vec<Program> = facts
+            .programs
+            .iter()
+            .filter(|program| !program.found)
+            .cloned()
+            .collect();
+        let engine = chosen(&facts);
+        let problems = problems(&facts, &missing, engine.as_ref());
+        Self {
+            ok: missing.is_empty() && problems.is_empty(),
+            install: install(&missing),
+            engine,
+            missing,
+            problems,
+            facts,
+        }
+    }
+}
+
+fn chosen(facts: &Facts) -> Option<Chosen> {
+    let version = facts.qemu.clone()?;
+    let accelerator = match (facts.kvm.usable, facts.accelerator_wanted) {
+        (_, AcceleratorChoice::Tcg) => "tcg",
+        (Some(true), AcceleratorChoice::Auto | AcceleratorChoice::Kvm) => "kvm",
+        (Some(false) | None, AcceleratorChoice::Auto) => "tcg",
+        (Some(false) | None, AcceleratorChoice::Kvm) => return None,
+    };
+    Some(Chosen {
+        name: "qemu",
+        version,
+        accelerator,
+    })
+}
+
+fn problems(facts: &Facts, missing: &[Program], engine: Option<&Chosen>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if !facts.root {
+        problems.push(Problem {
+            what: "not root: networks and jails of sandboxes cannot be made".to_owned(),
+            fix: "run emberbox as root".to_owned(),
+        });
+    }
+    if facts.qemu.is_some() && engine.is_none() {
+        problems.push(Problem {
+            what: format!(
+                "engine.accel is kvm, and KVM is not usable: {}",
+                facts.kvm.reason
+            ),
+            fix: "set engine.accel to auto".to_owned(),
+        });
+    }
+    // Nothing can be made before the programs are there, and nobody needs to
+    // be told twice.
+    if facts.templates.is_empty() && missing.is_empty() {
+        problems.push(Problem {
+            what: format!("no template in {}", facts.home.path.display()),
+            fix: "emberbox setup".to_owned(),
+        });
+    }
+    problems
+}
+
+/// One line that can be pasted.
+fn install(missing: &[Program]) -> Option<String> {
+    let mut packages: Vec<&str> = missing
+        .iter()
+        .map(|program| program.package.as_str())
+        .collect();
+    packages.sort_unstable();
+    packages.dedup();
+    (!packages.is_empty()).then(|| {
+        format!(
+            "apt-get install -y --no-install-recommends {}",
+            packages.join(" ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;
