@@ -1,0 +1,74 @@
+//! The project's own commands.
+//!
+//! Decides: in which order the product is built, set up, shown and checked.
+//! Must not know: how any of it works; it speaks to the product only through
+//! its command line and its HTTP API, as a user does.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "these commands talk to the person who typed them"
+)]
+
+mod bench;
+mod build;
+mod ci;
+mod command;
+mod demo;
+mod dependency;
+mod openapi;
+mod package;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, set up, show and check Emberbox.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the guest agent and the binary that carries it.
+    Build,
+    /// Install what is missing, build, and prepare guest images and the seed.
+    Setup,
+    /// Set up, then run code in a microVM on a server of its own and check
+    /// every byte.
+    Demo(demo::Arguments),
+    /// Set up, then run every test.
+    Test(test::Arguments),
+    /// Everything a change must pass: format, lints, docs, drift checks, tests.
+    Ci,
+    /// Write docs/openapi.json anew from the types.
+    Openapi,
+    /// Measure.
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Build => build::release().map(|_| ()),
+        Task::Setup => setup::run().map(|_| ()),
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Ci => ci::run(),
+        Task::Openapi => openapi::write(),
+        Task::Bench { bench } => bench::run(&bench),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
