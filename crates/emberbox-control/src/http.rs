@@ -41,6 +41,7 @@ mod templates;
 mod tenancy;
 mod terminal;
 mod tickets;
+mod unread;
 
 use previews::share;
 
@@ -168,6 +169,7 @@ pub fn router(control: Arc<Control>) -> Router {
         .method_not_allowed_fallback(no_route)
         // Bodies are read through `body`, which has limits of its own.
         .layer(DefaultBodyLimit::disable())
+        .layer(from_fn(unread::settle))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(from_fn(request::scope))
         // Before everything else: a guest's paths are not the API's.

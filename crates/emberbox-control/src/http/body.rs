@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use emberbox_api::ErrorCode;
 use futures_util::stream::{Stream, unfold};
@@ -20,37 +19,25 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// then does not hold a request either.
 const WHOLE_SMALL: Duration = Duration::from_secs(60);
 
-/// How long a refused body is still read. Clients look for the answer only
-/// after they have sent everything; a connection closed before that would
-/// reach them as a broken pipe instead of the reason.
-const DRAIN: Duration = Duration::from_secs(30);
-
 /// A request body being read.
 pub(super) struct BodyReader {
     body: Body,
     left: u64,
     too_large: ErrorCode,
-    /// The client waits for `100 Continue` before it sends anything.
-    waits: bool,
 }
 
 impl BodyReader {
     /// A body of at most `limit` bytes; a larger one fails with `too_large`.
-    pub(super) fn new(headers: &HeaderMap, body: Body, limit: u64, too_large: ErrorCode) -> Self {
-        let waits = headers
-            .get(header::EXPECT)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    pub(super) fn new(body: Body, limit: u64, too_large: ErrorCode) -> Self {
         Self {
             body,
             left: limit,
             too_large,
-            waits,
         }
     }
 
     /// The next bytes, or `None` at the end. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        self.waits = false;
         loop {
             let frame = timeout(SILENCE, self.body.frame())
                 .await
@@ -85,18 +72,8 @@ impl BodyReader {
         })
     }
 
-    /// The whole of a small body; a refused one is read on to its end.
+    /// The whole of a small body.
     pub(super) async fn whole(mut self) -> Result<Bytes, Failure> {
-        let whole = self.collect().await;
-        if let Err(failure) = &whole
-            && failure.code() != ErrorCode::BodyTimeout
-        {
-            self.drain().await;
-        }
-        whole
-    }
-
-    async fn collect(&mut self) -> Result<Bytes, Failure> {
         let deadline = Instant::now() + WHOLE_SMALL;
         let mut whole = BytesMut::new();
         loop {
@@ -110,16 +87,6 @@ impl BodyReader {
                 None => return Ok(whole.freeze()),
             }
         }
-    }
-
-    /// Reads on after a refusal so that the client gets to see it.
-    pub(super) async fn drain(mut self) {
-        if self.waits {
-            return;
-        }
-        // Past its limit, so not through `next`.
-        let rest = async { while let Some(Ok(_refused)) = self.body.frame().await {} };
-        let _too_slow = timeout(DRAIN, rest).await;
     }
 
     fn over_limit(&self) -> Failure {

@@ -59,8 +59,7 @@ impl<T: DeserializeOwned> axum::extract::FromRequestParts<Arc<Control>> for Quer
 }
 
 async fn read<T: DeserializeOwned>(request: Request<Body>, limit: u64) -> Result<T, Failure> {
-    let (parts, body) = request.into_parts();
-    let reader = BodyReader::new(&parts.headers, body, limit, ErrorCode::BodyTooLarge);
+    let reader = BodyReader::new(request.into_body(), limit, ErrorCode::BodyTooLarge);
     parse(&reader.whole().await?)
 }
 

@@ -4,6 +4,8 @@ use emberbox_api::client::Client;
 use emberbox_api::{CreateApiKey, ErrorCode};
 use secrecy::SecretString;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::rig::{Rig, answer};
 
@@ -204,4 +206,32 @@ async fn templates() {
     assert_eq!((status, &one["data"]["preview_port"]), (200, &5173.into()));
     let (status, code, _) = answer(rig.request("GET", "/sandbox-templates/windows")).await;
     assert_eq!((status, code.as_str()), (404, "NOT_FOUND"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_does_not_break_the_connection() {
+    let rig = Rig::new().await;
+    let address = rig.url.strip_prefix("http://").unwrap();
+    let (address, _) = address.split_once('/').unwrap();
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    // Refused by their route or their missing key, before anybody read a body
+    // that comes late.
+    for (path, status) in [("fs/write", 404), ("files", 401)] {
+        let head = format!(
+            "POST /api/v1/sandboxes/sbx_x/{path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 200000\r\n\r\n"
+        );
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection.write_all(&[b'x'; 200_000]).await.unwrap();
+        let mut answer = Vec::new();
+        // The body is the last of the answer, and it is JSON.
+        while !answer.ends_with(b"}") {
+            assert_ne!(connection.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
 }

@@ -24,7 +24,10 @@ pub(crate) fn exec_tells_while_it_runs(rig: &Rig) {
     let expected = [
         ("stdout", json!({ "type": "stdout", "line": "one" })),
         ("stderr", json!({ "type": "stderr", "line": "two" })),
-        ("stdout", json!({ "type": "stdout", "line": "three" })),
+        (
+            "stdout",
+            json!({ "type": "stdout", "line": "three", "newline": false }),
+        ),
         ("exit", json!({ "type": "exit", "exit_code": 7 })),
     ];
     assert_eq!(told, expected);

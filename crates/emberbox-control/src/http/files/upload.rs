@@ -47,27 +47,10 @@ pub(super) async fn receive(
     };
     // One byte more than a legal body may have is enough to see that a file
     // is too large, and then the sink says so; this is the second fence.
-    let mut body = BodyReader::new(
-        &head.headers,
-        body,
-        limit + OVERHEAD,
-        ErrorCode::FileTooLarge,
-    );
-    let received = match control.guest(record) {
-        Ok(guest) => {
-            let sink = Sink::new(guest, max);
-            match boundary {
-                Some(boundary) => multipart_parts::read(&mut body, boundary, sink).await,
-                None => json_parts::read(&mut body, sink).await,
-            }
-        }
-        Err(failure) => Err(failure),
-    };
-    // Of a body that stopped arriving there is nothing more to read.
-    if let Err(failure) = &received
-        && failure.code() != ErrorCode::BodyTimeout
-    {
-        body.drain().await;
+    let mut body = BodyReader::new(body, limit + OVERHEAD, ErrorCode::FileTooLarge);
+    let sink = Sink::new(control.guest(record)?, max);
+    match boundary {
+        Some(boundary) => multipart_parts::read(&mut body, boundary, sink).await,
+        None => json_parts::read(&mut body, sink).await,
     }
-    received
 }
