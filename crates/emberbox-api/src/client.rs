@@ -87,7 +87,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for the server at `url`, with or without `/api/v1`.
+    /// A client for the server at `url`, with or without `/api/v1`. Over TLS it
+    /// believes whom this machine believes; `SSL_CERT_FILE` names others.
     pub fn new(url: &str, key: SecretString) -> Result<Self, ClientError> {
         let base = url.trim_end_matches('/');
         reqwest::Url::parse(base).map_err(|error| ClientError::Address(error.into()))?;
@@ -100,6 +101,8 @@ impl Client {
         let mut authorization = header::HeaderValue::try_from(bearer)
             .map_err(|error| ClientError::Address(error.into()))?;
         authorization.set_sensitive(true);
+        // Whoever set another one for the process meant it.
+        let _set_already = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)

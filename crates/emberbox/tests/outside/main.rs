@@ -13,6 +13,7 @@ mod bad_files;
 mod bad_requests;
 mod broken_off;
 mod browser;
+mod command_line;
 mod crash;
 mod documents;
 mod every_call;
@@ -117,6 +118,10 @@ const TESTS: &[(&str, Test)] = &[
     (
         "browser::an_edited_file_changes_the_page_by_itself",
         browser::hot_reload,
+    ),
+    (
+        "command_line::over_tls_it_believes_whom_the_machine_believes",
+        command_line::over_tls,
     ),
     (
         "documents::every_command_of_previews_md_works",
