@@ -27,6 +27,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 
+use crate::contract;
+
 /// Longest a test waits for anything; the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -143,13 +145,18 @@ impl Rig {
     }
 }
 
-/// Status, code and whole body of an answer; checks the error shape.
+/// Status, code and whole body of an answer; checks the error shape, and that
+/// the published document allows it.
 pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (u16, String, Value) {
-    let response = request.send().await.unwrap();
+    let (http, request) = request.build_split();
+    let request = request.unwrap();
+    let (method, url) = (request.method().clone(), request.url().clone());
+    let response = http.execute(request).await.unwrap();
     let status = response.status().as_u16();
     let id = response.headers().get("x-request-id").cloned();
     let id = id.expect("every answer has a request id");
     let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    contract::check(method.as_str(), url.path(), status, &body);
     let code = body["error"]["code"]
         .as_str()
         .unwrap_or_default()
