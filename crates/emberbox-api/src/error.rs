@@ -4,12 +4,14 @@
 //! from [`ErrorCode`] alone.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 macro_rules! codes {
     ($($(#[$attr:meta])* $variant:ident = $code:literal, $status:literal, $meaning:literal, $fix:literal;)*) => {
         /// A stable public error code.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum ErrorCode {
             $(
                 #[doc = $meaning]
@@ -173,6 +175,15 @@ codes! {
     SandboxUnreachable = "SANDBOX_UNREACHABLE", 502,
         "The sandbox did not answer as it should; the outcome is unknown.",
         "Look at the sandbox's state, then try again.";
+    SnapshotDamaged = "SNAPSHOT_DAMAGED", 409,
+        "The snapshot's files are not what was written; nothing was changed.",
+        "Restore another snapshot, or delete this one.";
+    SnapshotIncompatible = "SNAPSHOT_INCOMPATIBLE", 409,
+        "The snapshot was taken with another engine or version than this host runs; nothing was changed.",
+        "Take files out of it on a host like the one it was taken on, or delete it.";
+    SnapshotFailed = "SNAPSHOT_FAILED", 500,
+        "The snapshot could not be written; the sandbox goes on and nothing of the snapshot is left.",
+        "Try again; the operator finds the reason in the server's log.";
     NoCapacity = "NO_CAPACITY", 503,
         "No host has room for this now.",
         "Try again later.";
@@ -195,6 +206,7 @@ impl ErrorCode {
             | Self::NoCapacity
             | Self::PreviewUnreachable
             | Self::PreviewBusy
+            | Self::SnapshotFailed
             | Self::ShuttingDown
             | Self::Internal => true,
             Self::Unauthorized
@@ -232,10 +244,26 @@ impl ErrorCode {
             | Self::ProcessNotFound
             | Self::ProcessNotRunning
             | Self::TerminalNotFound
-            | Self::GuestLimitExceeded => false,
+            | Self::GuestLimitExceeded
+            | Self::SnapshotDamaged
+            | Self::SnapshotIncompatible => false,
         }
     }
 }
+
+// By hand: what the macro above hands to a derive hides the codes from it.
+impl PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
+        let codes = Self::ALL.iter().map(|code| code.as_str());
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("A stable public error code."))
+            .enum_values(Some(codes))
+            .into()
+    }
+}
+
+impl ToSchema for ErrorCode {}
 
 impl std::fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

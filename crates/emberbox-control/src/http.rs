@@ -12,6 +12,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post};
 use emberbox_api::{BASE_PATH, ErrorCode};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::control::Control;
 use crate::preview::Forwarder;
@@ -161,8 +162,11 @@ pub fn router(control: Arc<Control>) -> Router {
         .route("/sandboxes/{id}/files/tree", get(files::tree))
         .route("/sandboxes/{id}/files/watch", get(files::watch))
         .route("/sandboxes/{id}/files/{*path}", get(files::download));
+    // The reference for people, drawn from the document.
+    let reference = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
     Router::new()
         .merge(system())
+        .merge(reference)
         .nest(BASE_PATH, api.merge(system()))
         .fallback(no_route)
         // Clients fall back to other routes on 404, and only on 404.

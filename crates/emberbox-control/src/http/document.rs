@@ -1,7 +1,9 @@
 //! The OpenAPI document, made from the handlers and their types.
 
-use emberbox_api::{BASE_PATH, ErrorCode};
+use emberbox_api::{BASE_PATH, ErrorCode, ErrorResponse};
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::previews::share;
@@ -24,8 +26,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     ),
     servers((url = "/api/v1")),
     security(("bearer" = [])),
-    modifiers(&Bearer),
-    components(schemas(ErrorCode)),
+    modifiers(&Bearer, &Names, &Errors),
+    components(schemas(ErrorCode, ErrorResponse)),
     paths(
         sandboxes::create, sandboxes::list, sandboxes::get, sandboxes::by_name,
         sandboxes::destroy, readiness::get, readiness::stream,
@@ -68,4 +70,66 @@ impl Modify for Bearer {
             "the attribute above repeats BASE_PATH"
         );
     }
+}
+
+/// Every operation may answer with an error that is not its own: no key, no
+/// room, a broken body. All have the one shape.
+struct Errors;
+
+impl Modify for Errors {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let schema = Ref::from_schema_name("ErrorResponse");
+        let error = ResponseBuilder::new()
+            .description("An error; `GET /errors` lists the codes")
+            .content("application/json", Content::new(Some(RefOr::Ref(schema))))
+            .build();
+        for operation in document.paths.paths.values_mut().flat_map(operations) {
+            let responses = &mut operation.responses.responses;
+            responses.insert("default".to_owned(), RefOr::T(error.clone()));
+        }
+    }
+}
+
+/// Operations are named by what they are called with, `get_sandboxes_by_id`:
+/// the handlers' own names are unique in their modules only.
+struct Names;
+
+impl Modify for Names {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        for (path, item) in &mut document.paths.paths {
+            for (method, operation) in operations_by_method(item) {
+                operation.operation_id = Some(operation_name(method, path));
+            }
+        }
+    }
+}
+
+fn operation_name(method: &str, path: &str) -> String {
+    let words = path.split('/').filter(|word| !word.is_empty()).map(|word| {
+        let parameter = word
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'));
+        let word = parameter.map_or_else(|| word.to_owned(), |name| format!("by_{name}"));
+        word.replace(['-', '.'], "_")
+    });
+    let words: Vec<_> = std::iter::once(method.to_owned()).chain(words).collect();
+    words.join("_")
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    operations_by_method(item).map(|(_, operation)| operation)
+}
+
+fn operations_by_method(
+    item: &mut PathItem,
+) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    [
+        ("get", &mut item.get),
+        ("put", &mut item.put),
+        ("post", &mut item.post),
+        ("delete", &mut item.delete),
+        ("patch", &mut item.patch),
+    ]
+    .into_iter()
+    .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }

@@ -55,7 +55,7 @@ pub(super) async fn metrics(State(control): State<Arc<Control>>) -> impl IntoRes
 
 /// This document
 #[utoipa::path(get, path = "/openapi.json", tag = "system", security(()),
-    responses((status = 200, content_type = "application/json")))]
+    responses((status = 200, body = serde_json::Value)))]
 pub(super) async fn openapi() -> Json<utoipa::openapi::OpenApi> {
     Json(super::openapi())
 }

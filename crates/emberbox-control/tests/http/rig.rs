@@ -12,10 +12,12 @@ use emberbox_agent::{Agent, Machine, System};
 use emberbox_api::client::Client;
 use emberbox_api::{CreateSandbox, Sandbox};
 use emberbox_control::{Compute, Control, Settings, Tls, TlsSource, router, serve, serve_tls};
-use emberbox_core::VmId;
+use emberbox_core::{SnapshotId, VmId};
 use emberbox_guest::client::{Dial, GuestClient};
 use emberbox_guest::{Identity, Token};
-use emberbox_host::{BootPath, CreateVm, Created, HostError, HostEvent};
+use emberbox_host::{
+    AfterSnapshot, BootPath, CreateVm, Created, HostError, HostEvent, Snapshotted,
+};
 use emberbox_runtime::ExitReason;
 use emberbox_store::Store;
 use secrecy::{ExposeSecret, SecretString};
@@ -24,6 +26,8 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
+
+use crate::contract;
 
 /// Longest a test waits for anything; the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -141,13 +145,18 @@ impl Rig {
     }
 }
 
-/// Status, code and whole body of an answer; checks the error shape.
+/// Status, code and whole body of an answer; checks the error shape, and that
+/// the published document allows it.
 pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (u16, String, Value) {
-    let response = request.send().await.unwrap();
+    let (http, request) = request.build_split();
+    let request = request.unwrap();
+    let (method, url) = (request.method().clone(), request.url().clone());
+    let response = http.execute(request).await.unwrap();
     let status = response.status().as_u16();
     let id = response.headers().get("x-request-id").cloned();
     let id = id.expect("every answer has a request id");
     let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    contract::check(method.as_str(), url.path(), status, &body);
     let code = body["error"]["code"]
         .as_str()
         .unwrap_or_default()
@@ -288,6 +297,23 @@ impl Compute for FleetCompute {
             .get(&(vm.clone(), port))
             .copied();
         TcpStream::connect(server.ok_or(io::ErrorKind::ConnectionRefused)?).await
+    }
+
+    async fn snapshot(
+        &self,
+        _vm: &VmId,
+        _snapshot: &SnapshotId,
+        _after: AfterSnapshot,
+    ) -> Result<Snapshotted, HostError> {
+        Err(HostError::NotRunning)
+    }
+
+    async fn delete_snapshot(&self, _snapshot: &SnapshotId) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn snapshots(&self) -> Result<Vec<SnapshotId>, HostError> {
+        Ok(Vec::new())
     }
 
     async fn destroy(&self, vm: &VmId) -> Result<(), HostError> {

@@ -1,5 +1,7 @@
 //! Routes, keys, ids, documents.
 
+use std::collections::HashSet;
+
 use emberbox_api::client::Client;
 use emberbox_api::{CreateApiKey, ErrorCode};
 use secrecy::SecretString;
@@ -166,8 +168,11 @@ async fn every_documented_operation_is_served() {
     let rig = Rig::new().await;
     let (_, _, document) = answer(rig.http.get(format!("{}/openapi.json", rig.url))).await;
     let mut operations = 0;
+    let mut names = HashSet::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
-        for method in methods.as_object().unwrap().keys() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let name = operation["operationId"].as_str().unwrap().to_owned();
+            assert!(names.insert(name.clone()), "{name} is there twice");
             let path = path
                 .replace("{id}", "sbx_nobody")
                 .replace("{name}", "n")
@@ -234,4 +239,22 @@ async fn a_refusal_does_not_break_the_connection() {
         );
         assert!(!answer.contains("connection: close"), "{answer}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_can_be_read_in_a_browser() {
+    let rig = Rig::new().await;
+    let root = rig.url.trim_end_matches("/api/v1");
+    let get = |path: &str| rig.http.get(format!("{root}{path}")).send();
+    let page = get("/docs").await.unwrap();
+    assert_eq!(page.status(), 200);
+    let page = page.text().await.unwrap();
+    assert!(page.contains("swagger-ui-bundle.js"), "{page}");
+    // Nothing of it comes from elsewhere.
+    assert!(!page.contains("https://"), "{page}");
+    let script = get("/docs/swagger-ui-bundle.js").await.unwrap();
+    assert_eq!(script.status(), 200);
+    let start = get("/docs/swagger-initializer.js").await.unwrap();
+    let start = start.text().await.unwrap();
+    assert!(start.contains("/openapi.json"), "{start}");
 }
