@@ -1,6 +1,10 @@
 //! One request into a guest and its answer back.
 
 use std::error::Error;
+use std::io::{
+    self,
+    ErrorKind::{BrokenPipe, ConnectionReset},
+};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -10,7 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
-use axum::http::{HeaderValue, StatusCode, Uri, Version, request, uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, Version, request, uri};
 use axum::response::Response;
 use bytes::Bytes;
 use emberbox_api::ErrorCode;
@@ -46,7 +50,10 @@ const FIELDS_MAX: usize = 128;
 pub(crate) struct Forwarder {
     control: Arc<Control>,
     connector: Connector,
-    client: Client<Connector, Watched>,
+    /// Keeps its connections for the next request.
+    kept: Client<Connector, Watched>,
+    /// Makes a connection for each request.
+    fresh: Client<Connector, Watched>,
 }
 
 /// What the proxy knows of a request besides itself.
@@ -60,18 +67,21 @@ pub(super) struct Exchange {
 impl Forwarder {
     pub(crate) fn new(control: Arc<Control>) -> Self {
         let connector = Connector::new(Arc::clone(&control));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(KEEP)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .http1_max_buf_size(HEAD_MAX)
-            .http1_max_headers(FIELDS_MAX)
-            .set_host(false)
-            .build(connector.clone());
+        let client = |idle| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(KEEP)
+                .pool_max_idle_per_host(idle)
+                .http1_max_buf_size(HEAD_MAX)
+                .http1_max_headers(FIELDS_MAX)
+                .set_host(false)
+                .build(connector.clone())
+        };
         Self {
             control,
+            kept: client(IDLE_CONNECTIONS),
+            fresh: client(0),
             connector,
-            client,
         }
     }
 
@@ -102,18 +112,97 @@ impl Forwarder {
             },
         );
         upgrade.ask(&mut parts);
-        let (body, progress) = Watched::new(body);
-        let request = onward(&parts, &exchange.to, body)?;
-        let patience = self.control.settings().preview.head_timeout_sec;
-        let patience = Duration::from_secs(patience.into());
-        let sent = self.client.request(request);
-        let mut response = head(sent, &progress, patience).await?;
+        let answered = match repeatable(&parts, &body, &upgrade) {
+            // A guest that was busy may close a kept connection while the
+            // request is on its way, having read none of it.
+            Repeatable::Yes => match self.attempt(&self.kept, &parts, exchange, body).await {
+                Err(Attempt::BrokeOff(_)) => {
+                    let nothing = Body::empty();
+                    self.attempt(&self.fresh, &parts, exchange, nothing).await
+                }
+                answered => answered,
+            },
+            // What must not be done twice is never sent into a closing one.
+            Repeatable::No => self.attempt(&self.fresh, &parts, exchange, body).await,
+        };
+        let mut response = answered?;
         header::clean_response(response.headers_mut());
         let response = response.map(|body| Body::new(body.map_err(axum::Error::new)));
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return upgrade.join(response, self.control.closing());
         }
         Ok(response)
+    }
+
+    async fn attempt(
+        &self,
+        client: &Client<Connector, Watched>,
+        parts: &request::Parts,
+        exchange: &Exchange,
+        body: Body,
+    ) -> Result<hyper::Response<hyper::body::Incoming>, Attempt> {
+        let (body, progress) = Watched::new(body);
+        let request = onward(parts, &exchange.to, body)?;
+        let patience = self.control.settings().preview.head_timeout_sec;
+        let patience = Duration::from_secs(patience.into());
+        head(client.request(request), &progress, patience).await
+    }
+}
+
+/// Whether a request may be sent again when nobody knows if it arrived.
+enum Repeatable {
+    Yes,
+    No,
+}
+
+/// By RFC 9110, 9.2.2; with a body it would have to be kept.
+fn repeatable(parts: &request::Parts, body: &Body, upgrade: &Upgrade) -> Repeatable {
+    let safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if safe && body.is_end_stream() && matches!(upgrade, Upgrade::No) {
+        Repeatable::Yes
+    } else {
+        Repeatable::No
+    }
+}
+
+/// Why there is no answer.
+enum Attempt {
+    /// The connection ended before anything of it came.
+    BrokeOff(ClientError),
+    Failed(Failure),
+}
+
+impl From<Failure> for Attempt {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<ClientError> for Attempt {
+    fn from(error: ClientError) -> Self {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+        while let Some(found) = cause {
+            let ended = found
+                .downcast_ref::<hyper::Error>()
+                .is_some_and(|error| error.is_incomplete_message() || error.is_closed());
+            let reset = found
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| matches!(error.kind(), ConnectionReset | BrokenPipe));
+            if ended || reset {
+                return Self::BrokeOff(error);
+            }
+            cause = found.source();
+        }
+        Self::Failed(failed(error))
+    }
+}
+
+impl From<Attempt> for Failure {
+    fn from(attempt: Attempt) -> Self {
+        match attempt {
+            Attempt::BrokeOff(error) => failed(error),
+            Attempt::Failed(failure) => failure,
+        }
     }
 }
 
@@ -146,16 +235,14 @@ async fn head(
     mut sent: ResponseFuture,
     progress: &Progress,
     patience: Duration,
-) -> Result<hyper::Response<hyper::body::Incoming>, Failure> {
+) -> Result<hyper::Response<hyper::body::Incoming>, Attempt> {
     loop {
         let deadline = progress.last() + patience;
         tokio::select! {
-            answered = &mut sent => return answered.map_err(failed),
+            answered = &mut sent => return Ok(answered?),
             () = sleep_until(deadline) => if progress.last() + patience <= Instant::now() {
-                return Err(Failure::new(
-                    ErrorCode::PreviewTimeout,
-                    "the server in the sandbox did not answer in time",
-                ));
+                let late = "the server in the sandbox did not answer in time";
+                return Err(Failure::new(ErrorCode::PreviewTimeout, late).into());
             }
         }
     }
