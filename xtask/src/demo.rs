@@ -5,7 +5,7 @@
 //! destroyed and the directory is removed (unless `--keep`).
 
 pub(crate) mod api;
-mod leak;
+pub(crate) mod leak;
 mod report;
 mod scenario;
 pub(crate) mod server;

@@ -11,6 +11,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod ci;
 mod command;
 mod demo;
@@ -45,6 +46,9 @@ enum Task {
     Test(test::Arguments),
     /// Everything a change must pass: format, lints, docs, drift checks, tests.
     Ci,
+    /// Kill the server and VMMs and fill the disk under load, again and again,
+    /// and check what is left each time.
+    Chaos(chaos::Arguments),
     /// Write docs/openapi.json anew from the types.
     Openapi,
     /// Measure.
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run().map(|_| ()),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Ci => ci::run(),
         Task::Openapi => openapi::write(),
         Task::Bench { bench } => bench::run(&bench),

@@ -57,16 +57,19 @@ impl Store {
         rows.into_iter().map(Row::into_record).collect()
     }
 
-    /// The event before the sandbox's last change of state: whoever reads on
-    /// from here learns its state first.
+    /// The change of state before the last one: whoever reads on from here
+    /// learns the present state first, after the error that led to it if one
+    /// did.
     pub async fn before_last_change(&self, sandbox: &SandboxId) -> Result<i64, StoreError> {
         let last: Option<i64> = sqlx::query_scalar(
-            "SELECT max(id) FROM sandbox_events WHERE sandbox_id = ? AND kind = 'state_changed'",
+            "SELECT id FROM sandbox_events WHERE sandbox_id = ? AND kind = 'state_changed' \
+             ORDER BY id DESC LIMIT 1 OFFSET 1",
         )
         .bind(sandbox.as_str())
-        .fetch_one(self.readers())
+        .fetch_optional(self.readers())
         .await?;
-        Ok(last.map_or(0, |id| id - 1))
+        // There is none before the first.
+        Ok(last.unwrap_or(0))
     }
 }
 

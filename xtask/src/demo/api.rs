@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
@@ -25,6 +25,24 @@ pub(crate) struct Api {
     base: String,
     bearer: String,
 }
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    path: String,
+    pub(crate) status: u16,
+    /// Its code.
+    pub(crate) code: String,
+    body: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} {}", self.path, self.status, self.body)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// What a command did.
 #[derive(Debug, PartialEq, Eq)]
@@ -128,14 +146,17 @@ impl Api {
     }
 
     pub(crate) fn destroy(&self, sandbox: &str) -> Result<Value> {
-        let path = format!("/sandboxes/{sandbox}");
+        self.delete(&format!("/sandboxes/{sandbox}"))
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Result<Value> {
         let response = self
             .agent
-            .delete(self.url(&path))
+            .delete(self.url(path))
             .header("authorization", &self.bearer)
             .call()
             .with_context(|| format!("DELETE {path}"))?;
-        json_of(&path, response)
+        json_of(path, response)
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value> {
@@ -240,7 +261,18 @@ fn json_of(path: &str, mut response: Response<ureq::Body>) -> Result<Value> {
     );
     let bytes = body_of(&mut response)?;
     if !status.is_success() {
-        bail!("{path}: {status} {}", String::from_utf8_lossy(&bytes));
+        let error: Value = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{path}: an error ({status}) without JSON"))?;
+        return Err(Refused {
+            path: path.to_owned(),
+            status: status.as_u16(),
+            code: error["error"]["code"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            body: error.to_string(),
+        }
+        .into());
     }
     if status == 204 {
         return Ok(Value::Null);

@@ -106,6 +106,14 @@ impl Owned {
     }
 }
 
+/// The VMM processes of the server with this data directory.
+pub(crate) fn vmms(data_dir: &Path) -> Result<Vec<i32>> {
+    let instance = fs::read_to_string(data_dir.join("instance"))
+        .context("the data directory has no instance")?;
+    let found = processes_in(&namespaces(instance.trim())?)?;
+    Ok(found.into_iter().map(|(pid, _start)| pid).collect())
+}
+
 fn shown(paths: &[PathBuf]) -> Vec<String> {
     paths
         .iter()

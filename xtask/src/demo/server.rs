@@ -1,5 +1,6 @@
 //! The server that is shown: started, killed, started again, ended.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -25,6 +26,7 @@ const LOG_LINES: usize = 40;
 pub(crate) struct Server {
     binary: PathBuf,
     directory: PathBuf,
+    config: Option<PathBuf>,
     running: Option<Running>,
 }
 
@@ -39,8 +41,15 @@ impl Server {
         Self {
             binary: binary.to_owned(),
             directory: directory.to_owned(),
+            config: None,
             running: None,
         }
+    }
+
+    /// The same with settings of its own.
+    pub(crate) fn with_config(mut self, file: &Path) -> Self {
+        self.config = Some(file.to_owned());
+        self
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -66,12 +75,17 @@ impl Server {
             .append(true)
             .open(self.log_file())
             .context("cannot open the server's log")?;
+        let config = self.config.iter().flat_map(|file| {
+            let file: &OsStr = file.as_ref();
+            [OsStr::new("--config"), file]
+        });
         let child = Command::new(&self.binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "pretty"])
             .arg("--data-dir")
             .arg(self.data_dir())
             .arg("--bootstrap-key-file")
             .arg(self.key_file())
+            .args(config)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share the server's log")?)
             .stderr(log)

@@ -31,7 +31,7 @@ use crate::control::{Control, Feed, Piece, next_change};
 /// Follow what happens to a sandbox
 #[utoipa::path(get, path = "/sandboxes/{id}/events", tag = "sandboxes",
     params(("id" = String, Path, description = "Sandbox id"),
-        ("Last-Event-ID" = Option<String>, Header, description = "Where to read on; without it the present state comes first"),
+        ("Last-Event-ID" = Option<String>, Header, description = "Where to read on; without it the present state comes first, after the error that led to it"),
         ("ticket" = Option<String>, Query, description = "In place of the key, see `/auth/sse-ticket`")),
     responses((status = 200, content_type = "text/event-stream",
             description = "`state_changed`, `exec_output`, `error`; ends at destroyed or error"),

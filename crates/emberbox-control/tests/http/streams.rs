@@ -221,6 +221,15 @@ async fn a_vm_that_dies_is_an_error_event_and_the_end() {
         (rest[1].name.as_str(), &rest[1].data["state"]),
         ("state_changed", &json!("error"))
     );
+    // Who comes later is told the same.
+    let late = Events::of(rig.request("GET", &path).send().await.unwrap());
+    let names: Vec<_> = late
+        .rest()
+        .await
+        .into_iter()
+        .map(|event| event.name)
+        .collect();
+    assert_eq!(names, ["error", "state_changed"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,7 @@ mod official_client;
 mod previews;
 mod processes;
 mod rig;
+mod schema;
 mod streams;
 mod tenants;
 mod terminals;
@@ -130,6 +131,10 @@ const TESTS: &[(&str, Test)] = &[
     (
         "documents::every_command_of_terminal_md_works",
         documents::terminal,
+    ),
+    (
+        "schema::made_up_requests_are_answered_as_the_document_says",
+        schema::holds,
     ),
     (
         "streams::an_exec_tells_while_it_runs",

@@ -124,9 +124,9 @@ fn output(command: &mut Command) -> String {
     stdout.into_owned()
 }
 
-/// A virtual environment with the client, made once per version.
-fn environment(package: &str) -> PathBuf {
-    let name = format!("{}-client", package.replace("==", "-"));
+/// A virtual environment with a package, made once per version.
+pub(crate) fn environment(package: &str) -> PathBuf {
+    let name = format!("{}-environment", package.replace("==", "-"));
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     // Written last: what is half made is made again.
     let complete = directory.join("complete");
