@@ -184,6 +184,9 @@ codes! {
     SnapshotFailed = "SNAPSHOT_FAILED", 500,
         "The snapshot could not be written; the sandbox goes on and nothing of the snapshot is left.",
         "Try again; the operator finds the reason in the server's log.";
+    SnapshotLimitExceeded = "SNAPSHOT_LIMIT_EXCEEDED", 409,
+        "The sandbox has as many snapshots as it may have at a time.",
+        "Delete a snapshot, or have the limit raised.";
     NoCapacity = "NO_CAPACITY", 503,
         "No host has room for this now.",
         "Try again later.";
@@ -245,6 +248,7 @@ impl ErrorCode {
             | Self::ProcessNotRunning
             | Self::TerminalNotFound
             | Self::GuestLimitExceeded
+            | Self::SnapshotLimitExceeded
             | Self::SnapshotDamaged
             | Self::SnapshotIncompatible => false,
         }

@@ -19,6 +19,7 @@ pub mod preview;
 pub mod process;
 pub mod readiness;
 pub mod sandbox;
+pub mod snapshot;
 pub mod stream;
 pub mod system;
 pub mod template;
@@ -44,7 +45,10 @@ pub use preview::{
 };
 pub use process::{Process, ProcessStatus, SignalProcess, StartProcess, WriteProcess};
 pub use readiness::{Component, Components, Readiness, ReadinessDetail, ReadinessStatus};
-pub use sandbox::{CreateSandbox, DestroyedSandbox, Sandbox};
+pub use sandbox::{
+    CreateSandbox, DestroyedSandbox, ExtendSandbox, Sandbox, SetTags, UpdateSandbox,
+};
+pub use snapshot::{CreateSnapshot, ForkSandbox, Snapshot};
 pub use stream::{
     ExecOutput, ExitData, FileEvent, FileEventKind, Gap, LogLine, OutputLine, OutputName,
     SandboxError, StateChanged, StreamError,

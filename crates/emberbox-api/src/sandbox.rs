@@ -61,15 +61,17 @@ pub struct Sandbox {
     pub boot_ms: Option<u32>,
     /// The address of its previews; null once it has ended.
     pub preview_url: Option<String>,
-    /// Seconds after `started_at` at which it is destroyed.
+    /// Seconds it may run before it is destroyed, or paused if it is persistent;
+    /// time spent paused does not count.
     pub timeout_sec: u32,
     /// Milliseconds of that left while it runs; null when no end is set.
     pub timeout_remaining_ms: Option<i64>,
-    /// Stored for the caller.
+    /// Seconds nobody may use it before it is destroyed, or paused if it is
+    /// persistent.
     pub idle_timeout_sec: Option<u32>,
-    /// Never destroyed by `timeout_sec`.
+    /// Never ended by time.
     pub always_on: bool,
-    /// Stored for the caller.
+    /// Paused where others are destroyed, and resumed by the next use.
     pub persistent: bool,
     /// Whether the template's app is to be started.
     pub auto_start: bool,
@@ -121,7 +123,8 @@ pub struct CreateSandbox {
     /// Seconds of life after `started_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_sec: Option<i64>,
-    /// Stored and echoed.
+    /// Seconds nobody may use it before it is destroyed, or paused if it is
+    /// persistent; 0 is never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout_sec: Option<i64>,
     /// Variables every process of the sandbox sees.
@@ -137,7 +140,7 @@ pub struct CreateSandbox {
     /// Never destroy it by `timeout_sec`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub always_on: Option<bool>,
-    /// Stored and echoed.
+    /// Pause it where others are destroyed, and resume it by the next use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistent: Option<bool>,
     /// The caller's name for it.
@@ -191,4 +194,52 @@ pub struct DestroyedSandbox {
     pub state: SandboxState,
     /// Seconds it ran, rounded up.
     pub total_runtime_sec: i64,
+}
+
+/// What `POST …/extend` takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct ExtendSandbox {
+    /// Seconds from now at which it ends; its own `timeout_sec` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_sec: Option<i64>,
+}
+
+/// What `PATCH /sandboxes/{id}` takes; what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct UpdateSandbox {
+    /// The caller's name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its DNS label; its previews move with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slug: Option<String>,
+    /// The caller's tags, all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// The caller's data, all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Map<String, Value>>,
+    /// Never end it by time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub always_on: Option<bool>,
+    /// Pause it where others are destroyed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<bool>,
+    /// Seconds it may run in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_sec: Option<i64>,
+    /// Seconds nobody may use it; 0 is for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_sec: Option<i64>,
+}
+
+/// What `PATCH …/tags` takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct SetTags {
+    /// All of them.
+    pub tags: Vec<String>,
 }

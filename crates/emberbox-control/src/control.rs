@@ -17,6 +17,7 @@ use crate::preview::shown::ShownCache;
 use crate::terminal_token::TerminalKey;
 use crate::{Failure, Settings};
 
+mod activity;
 pub(crate) mod app;
 mod create;
 mod deploy;
@@ -25,8 +26,12 @@ mod exec;
 mod feed;
 mod in_flight;
 mod janitor;
+mod pause;
 mod reconcile;
+mod snapshot;
 
+use activity::Activity;
+pub(crate) use activity::Use;
 pub(crate) use deploy::Route;
 use deploy::Routes;
 pub(crate) use exec::{Ending, RunningExec, TIMED_OUT, exit_code};
@@ -55,6 +60,9 @@ pub struct Control {
     terminal_key: TerminalKey,
     creating: InFlight,
     destroying: InFlight,
+    /// Pauses, resumes, snapshots, restores and forks.
+    changing: InFlight,
+    activity: Activity,
     /// Apps of templates.
     starting: InFlight,
     routes: Routes,
@@ -84,6 +92,8 @@ impl Control {
             terminal_key: TerminalKey::random(),
             creating: InFlight::default(),
             destroying: InFlight::default(),
+            changing: InFlight::default(),
+            activity: Activity::new(),
             starting: InFlight::default(),
             routes: Routes::default(),
             shown: ShownCache::default(),
@@ -152,6 +162,11 @@ impl Control {
         &self.shown
     }
 
+    /// Some sandbox may end sooner than was known.
+    pub(crate) fn times_changed(&self) {
+        self.janitor.notify_one();
+    }
+
     /// What the sandbox's commands write.
     pub(crate) fn feed(&self, record: &SandboxRecord) -> Arc<Feed> {
         if record.state.is_live() {
@@ -218,6 +233,7 @@ impl Control {
         let _nobody = self.changes.send(record.id.clone());
         if !record.state.is_live() {
             self.feeds.forget(&record.id);
+            self.activity.forget(&record.id);
         }
         if record.state == SandboxState::Running {
             self.janitor.notify_one();

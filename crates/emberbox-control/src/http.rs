@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use emberbox_api::{BASE_PATH, ErrorCode};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -36,6 +36,7 @@ mod processes;
 mod readiness;
 pub(crate) mod request;
 mod sandboxes;
+mod snapshots;
 mod sse;
 mod system;
 mod templates;
@@ -79,8 +80,29 @@ pub fn router(control: Arc<Control>) -> Router {
         .route("/sandboxes/by-name/{*name}", get(sandboxes::by_name))
         .route(
             "/sandboxes/{id}",
-            get(sandboxes::get).delete(sandboxes::destroy),
+            get(sandboxes::get)
+                .patch(sandboxes::change::update)
+                .delete(sandboxes::destroy),
         )
+        .route("/sandboxes/{id}/pause", post(sandboxes::change::pause))
+        .route("/sandboxes/{id}/resume", post(sandboxes::change::resume))
+        .route("/sandboxes/{id}/stop", post(sandboxes::change::stop))
+        .route("/sandboxes/{id}/extend", post(sandboxes::change::extend))
+        .route("/sandboxes/{id}/tags", patch(sandboxes::change::set_tags))
+        .route(
+            "/sandboxes/{id}/snapshots",
+            get(snapshots::list).post(snapshots::create),
+        )
+        .route("/sandboxes/{id}/snapshot", post(snapshots::create_one))
+        .route(
+            "/sandboxes/{id}/snapshots/{snapshot}",
+            get(snapshots::get).delete(snapshots::delete),
+        )
+        .route(
+            "/sandboxes/{id}/restore/{snapshot}",
+            post(snapshots::restore),
+        )
+        .route("/sandboxes/{id}/fork", post(snapshots::fork))
         .route("/sandboxes/{id}/readiness", get(readiness::get))
         .route("/sandboxes/{id}/readiness/stream", get(readiness::stream))
         .route("/sandboxes/{id}/exec", post(exec::run))

@@ -15,6 +15,9 @@ pub struct Limits {
     pub max_disk_mib: u32,
     /// Sandboxes of one tenant that exist at the same time (reference: 10).
     pub max_sandboxes: u32,
+    /// Snapshots of one sandbox that exist at the same time: each takes disk
+    /// like the sandbox itself.
+    pub max_snapshots: u32,
     /// Longest exec timeout in seconds (reference: 300).
     pub max_exec_timeout_sec: u32,
     /// Exec timeout when none is given, in seconds (reference: 30).
@@ -36,6 +39,7 @@ impl Default for Limits {
             max_memory_mib: 8192,
             max_disk_mib: 10_240,
             max_sandboxes: 10,
+            max_snapshots: 10,
             max_exec_timeout_sec: 300,
             default_exec_timeout_sec: 30,
             max_upload_bytes: 100 * 1024 * 1024,

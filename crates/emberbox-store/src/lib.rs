@@ -17,6 +17,7 @@ mod key;
 mod place;
 mod preview;
 mod sandbox;
+mod snapshot;
 mod store;
 mod ticket;
 mod time;
@@ -32,8 +33,9 @@ pub use preview::{
     Visibility,
 };
 pub use sandbox::{
-    Boot, DestroyIntent, ExternalIds, InsertError, Inserted, NewSandbox, SandboxFilter,
+    Boot, DestroyIntent, Edit, ExternalIds, InsertError, Inserted, NewSandbox, SandboxFilter,
     SandboxRecord, Transition,
 };
+pub use snapshot::{SnapshotError, SnapshotKind, SnapshotRecord, Taken};
 pub use store::{Bootstrap, Store};
 pub use ticket::NewTicket;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use emberbox_core::{SandboxId, SandboxState, Shape, TenantId, UserId, VmId};
+use emberbox_core::{SandboxId, SandboxState, Shape, SnapshotId, TenantId, UserId, VmId};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use sqlx::types::Json;
@@ -11,11 +11,13 @@ use uuid::Uuid;
 use crate::store::parse;
 use crate::{PlaceRequest, StoreError, time};
 
-mod change;
+pub(crate) mod change;
+mod edit;
 mod insert;
-mod query;
+pub(crate) mod query;
 
 pub use change::{Boot, DestroyIntent, Transition};
+pub use edit::Edit;
 pub use insert::{InsertError, Inserted};
 pub use query::SandboxFilter;
 pub(crate) use query::by_slug;
@@ -66,6 +68,8 @@ pub struct NewSandbox {
     pub persistent: bool,
     /// Whether the template's app is to be started.
     pub auto_start: bool,
+    /// A snapshot it starts from in place of its image.
+    pub origin: Option<SnapshotId>,
 }
 
 /// A sandbox.
@@ -133,6 +137,16 @@ pub struct SandboxRecord {
     pub ended_at: Option<Timestamp>,
     /// When it was gone.
     pub destroyed_at: Option<Timestamp>,
+    /// The snapshot it starts from in place of its image.
+    pub origin: Option<SnapshotId>,
+    /// The user's snapshot it was last restored from, or took since.
+    pub last_snapshot: Option<SnapshotId>,
+    /// Since when it is paused.
+    pub paused_at: Option<Timestamp>,
+    /// How long it was paused before that, in microseconds.
+    pub paused_us: i64,
+    /// How far its end was moved, in microseconds.
+    pub moved_us: i64,
 }
 
 impl SandboxRecord {
@@ -142,24 +156,41 @@ impl SandboxRecord {
         self.state == SandboxState::Running && self.destroy_requested_at.is_none()
     }
 
-    /// When `timeout_sec` ends it, once it has started.
+    /// When `timeout_sec` is over, once it has started; it does not run while
+    /// the sandbox is paused.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         if self.always_on {
             return None;
         }
         let life = jiff::SignedDuration::from_secs(self.timeout_sec.into());
-        self.started_at?.checked_add(life).ok()
+        let moved = jiff::SignedDuration::from_micros(self.moved_us);
+        self.started_at?
+            .checked_add(life)
+            .ok()?
+            .checked_add(moved)
+            .ok()
     }
 
-    /// Seconds it ran, rounded up; once it is destroyed.
+    /// How much of `timeout_sec` is left at `now`, in milliseconds.
+    #[must_use]
+    pub fn timeout_remaining_ms(&self, now: Timestamp) -> Option<i64> {
+        // What is paused loses no time.
+        let now = self.paused_at.unwrap_or(now);
+        let left = self.deadline()?.as_millisecond() - now.as_millisecond();
+        Some(left.max(0))
+    }
+
+    /// Seconds it ran, rounded up, without those it was paused; once it is
+    /// destroyed.
     #[must_use]
     pub fn total_runtime_sec(&self) -> Option<i64> {
         self.destroyed_at?;
         let (Some(started), Some(ended)) = (self.started_at, self.ended_at) else {
             return Some(0);
         };
-        let micros = (ended.as_microsecond() - started.as_microsecond()).max(0);
+        let ran = ended.as_microsecond() - started.as_microsecond() - self.paused_us;
+        let micros = ran.max(0);
         Some(micros / 1_000_000 + i64::from(micros % 1_000_000 != 0))
     }
 }
@@ -169,7 +200,8 @@ const COLUMNS: &str = "id, tenant_id, owner_id, workspace_id, project_id, \
     external_workspace_id, external_user_id, external_project_id, name, slug, tags, metadata, \
     env, template_id, image_id, size, cpu_count, memory_mib, disk_mib, timeout_sec, \
     idle_timeout_sec, always_on, persistent, auto_start, state, error_message, vm_id, boot_path, \
-    boot_ms, created_at, started_at, ready_at, destroy_requested_at, ended_at, destroyed_at";
+    boot_ms, created_at, started_at, ready_at, destroy_requested_at, ended_at, destroyed_at, \
+    origin_snapshot_id, last_snapshot_id, paused_at, paused_us, moved_us";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -208,6 +240,11 @@ struct Row {
     destroy_requested_at: Option<i64>,
     ended_at: Option<i64>,
     destroyed_at: Option<i64>,
+    origin_snapshot_id: Option<String>,
+    last_snapshot_id: Option<String>,
+    paused_at: Option<i64>,
+    paused_us: i64,
+    moved_us: i64,
 }
 
 impl Row {
@@ -255,8 +292,17 @@ impl Row {
             )?,
             ended_at: time::read_opt("sandboxes.ended_at", self.ended_at)?,
             destroyed_at: time::read_opt("sandboxes.destroyed_at", self.destroyed_at)?,
+            origin: parse_opt("sandboxes.origin_snapshot_id", self.origin_snapshot_id)?,
+            last_snapshot: parse_opt("sandboxes.last_snapshot_id", self.last_snapshot_id)?,
+            paused_at: time::read_opt("sandboxes.paused_at", self.paused_at)?,
+            paused_us: self.paused_us,
+            moved_us: self.moved_us,
         })
     }
+}
+
+fn parse_opt(column: &'static str, text: Option<String>) -> Result<Option<SnapshotId>, StoreError> {
+    text.map(|text| parse(column, &text)).transpose()
 }
 
 #[cfg(test)]

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use emberbox_api::ErrorCode;
 use emberbox_core::SandboxState;
-use emberbox_host::{BootPath, CreateVm, HostError, Origin};
-use emberbox_store::{Boot, Caller, InsertError, Inserted, NewSandbox, PlaceError, SandboxRecord};
+use emberbox_host::{BootPath, CreateVm, HostError, Keep, Origin};
+use emberbox_store::{
+    Boot, Caller, InsertError, Inserted, NewSandbox, PlaceError, SandboxRecord, SnapshotKind,
+    SnapshotRecord,
+};
 
 use super::Control;
 use crate::{Failure, metrics};
@@ -59,33 +62,31 @@ impl Control {
         let control = Arc::clone(self);
         self.tasks.spawn(async move {
             control.provision_now(&record).await;
+            if let Err(failure) = control.drop_origin(&record).await {
+                let error = failure.chain();
+                tracing::error!(sandbox = %record.id, error, "a snapshot is left to the next start");
+            }
             drop(flight);
         });
     }
 
     async fn provision_now(self: &Arc<Self>, record: &SandboxRecord) {
         let started = Instant::now();
-        let request = CreateVm {
-            vm: record.vm.clone(),
-            sandbox: record.id.clone(),
-            image: record.image_id.clone(),
-            shape: record.shape,
-            env: record.env.clone(),
-            origin: Origin::Image,
-        };
-        let boot = match self.compute.create(request).await {
-            Ok(created) => Boot {
-                path: match created.boot_path {
-                    BootPath::Snapshot => "snapshot",
-                    BootPath::Cold => "cold",
-                },
-                ms: created.boot_ms,
+        let origin = match &record.origin {
+            None => Origin::Image,
+            Some(snapshot) => Origin::Snapshot {
+                id: snapshot.clone(),
+                keep: Keep::Kept,
             },
+        };
+        let boot = match self.make_vm(record, origin).await {
+            Ok(boot) => boot,
             // The next start takes the row up again.
             Err(HostError::ShuttingDown) => return,
             Err(error) => return self.provision_failed(record, error.into()).await,
         };
         metrics::created(boot.path, started.elapsed());
+        self.touch(&record.id);
         match self.store.record_ready(&record.id, &record.vm, boot).await {
             Ok(Some(transition)) if transition.record.state.is_live() => {
                 self.announce(&transition);
@@ -100,6 +101,45 @@ impl Control {
                 self.provision_failed(record, error.into()).await;
             }
         }
+    }
+
+    /// Makes the VM of the life that the record names.
+    pub(super) async fn make_vm(
+        &self,
+        record: &SandboxRecord,
+        origin: Origin,
+    ) -> Result<Boot, HostError> {
+        let request = CreateVm {
+            vm: record.vm.clone(),
+            sandbox: record.id.clone(),
+            image: record.image_id.clone(),
+            shape: record.shape,
+            env: record.env.clone(),
+            origin,
+        };
+        let created = self.compute.create(request).await?;
+        Ok(Boot {
+            path: match created.boot_path {
+                BootPath::Snapshot => "snapshot",
+                BootPath::Cold => "cold",
+            },
+            ms: created.boot_ms,
+        })
+    }
+
+    /// Removes the snapshot that was made for this one sandbox to start from.
+    async fn drop_origin(&self, record: &SandboxRecord) -> Result<(), Failure> {
+        let Some(origin) = &record.origin else {
+            return Ok(());
+        };
+        let snapshots = self.store.all_snapshots().await?;
+        let made_for_it = |snapshot: &&SnapshotRecord| {
+            snapshot.id == *origin && snapshot.kind == SnapshotKind::Fork
+        };
+        if let Some(snapshot) = snapshots.iter().find(made_for_it) {
+            self.drop_snapshot(&snapshot.id).await;
+        }
+        Ok(())
     }
 
     async fn provision_failed(&self, record: &SandboxRecord, failure: Failure) {
@@ -120,7 +160,7 @@ impl Control {
         }
     }
 
-    async fn discard(&self, record: &SandboxRecord) {
+    pub(super) async fn discard(&self, record: &SandboxRecord) {
         if let Err(error) = self.compute.destroy(&record.vm).await {
             tracing::error!(
                 sandbox = %record.id,

@@ -83,8 +83,15 @@ impl Control {
     async fn destroy_now(&self, record: &SandboxRecord) -> Result<(), Failure> {
         self.compute.destroy(&record.vm).await?;
         // The host may have heard of the end before it heard of the beginning.
-        if self.creating.wait_over(&record.id).await {
+        let created = self.creating.wait_over(&record.id).await;
+        let changed = self.changing.wait_over(&record.id).await;
+        if created || changed {
+            let now = self.present(&record.tenant, &record.id).await?;
             self.compute.destroy(&record.vm).await?;
+            self.compute.destroy(&now.vm).await?;
+        }
+        for snapshot in self.store.snapshots_of(&record.id).await? {
+            self.compute.delete_snapshot(&snapshot.id).await?;
         }
         if let Some(transition) = self.store.record_destroyed(&record.id).await? {
             self.announce(&transition);

@@ -8,8 +8,8 @@ use emberbox_guest::client::{ExecCall, ExecEvent};
 use emberbox_guest::{ExecSpec, ExitStatus, OutputStream};
 use emberbox_store::SandboxRecord;
 
-use super::Control;
 use super::feed::Source;
+use super::{Control, Use};
 use crate::Failure;
 
 /// Most bytes kept of each output stream. Together with JSON's escapes it
@@ -60,6 +60,7 @@ pub(crate) struct RunningExec {
     call: ExecCall,
     timeout_sec: u64,
     output: Source,
+    _in_use: Use,
 }
 
 impl Control {
@@ -108,6 +109,7 @@ impl Control {
             call,
             timeout_sec,
             output: self.feed(record).source(),
+            _in_use: self.using(&record.id),
         })
     }
 }

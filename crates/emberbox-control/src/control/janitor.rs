@@ -1,9 +1,10 @@
-//! Repairs and deadlines: ends sandboxes whose time is over, finishes destroys
+//! Repairs and deadlines: ends or pauses sandboxes whose time is over or that nobody uses, finishes destroys
 //! that failed, and makes routes agree with deployments. Takes no input; running it twice changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use emberbox_store::SandboxRecord;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
@@ -37,21 +38,52 @@ impl Control {
 
     /// One round; how long until the next is needed.
     async fn sweep(self: &Arc<Self>) -> Result<Duration, Failure> {
+        let mut ended = true;
         for record in self.store.expired_sandboxes(Timestamp::now()).await? {
             tracing::info!(sandbox = %record.id, timeout_sec = record.timeout_sec, "time is over");
-            self.store
-                .request_destroy(&record.tenant, &record.id)
-                .await?;
-            self.previews_changed();
+            ended &= self.end(&record).await?;
+        }
+        let mut next_idle = LONGEST_SLEEP;
+        for record in self.store.sandboxes_that_may_idle().await? {
+            let idle_sec = record.idle_timeout_sec.unwrap_or(0);
+            let unused = self.activity.last(&record.id).elapsed();
+            match Duration::from_secs(idle_sec.into()).checked_sub(unused) {
+                Some(left) if !left.is_zero() => next_idle = next_idle.min(left),
+                Some(_) | None => {
+                    tracing::info!(sandbox = %record.id, idle_sec, "nobody uses it");
+                    ended &= self.end(&record).await?;
+                }
+            }
         }
         for record in self.store.unfinished_destroys().await? {
             self.finish_destroy(record);
         }
         self.repair_routes().await?;
+        if !ended {
+            return Ok(RETRY);
+        }
         Ok(match self.store.next_deadline().await? {
-            Some(deadline) => until(deadline).min(LONGEST_SLEEP),
-            None => LONGEST_SLEEP,
+            Some(deadline) => until(deadline).min(next_idle),
+            None => next_idle,
         })
+    }
+
+    /// Ends a sandbox whose time is over: what is persistent is paused, so that
+    /// nothing is lost. Says whether that is done or under way.
+    async fn end(self: &Arc<Self>, record: &SandboxRecord) -> Result<bool, Failure> {
+        if record.persistent {
+            let paused = self.pause(record.tenant.clone(), record.id.clone()).await;
+            if let Err(failure) = &paused {
+                let error = failure.chain();
+                tracing::warn!(sandbox = %record.id, error, "cannot be paused; trying again");
+            }
+            return Ok(paused.is_ok());
+        }
+        self.store
+            .request_destroy(&record.tenant, &record.id)
+            .await?;
+        self.previews_changed();
+        Ok(true)
     }
 }
 

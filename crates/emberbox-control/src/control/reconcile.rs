@@ -1,22 +1,26 @@
 //! Making store and host agree: once at start, then by the host's events.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use emberbox_core::SandboxState;
+use emberbox_core::{SandboxId, SandboxState, SnapshotId};
 use emberbox_host::HostEvent;
 use emberbox_runtime::ExitReason;
-use emberbox_store::SandboxRecord;
+use emberbox_store::{SandboxRecord, SnapshotKind};
 use tokio::sync::mpsc;
 
 use super::Control;
 use crate::Failure;
+
+/// What is said of a sandbox whose VM did not outlive the server.
+const GONE: &str = "VM was gone when the server started again";
 
 impl Control {
     /// Compares every row with what the host runs. Runs before the first
     /// request is taken.
     pub(super) async fn reconcile(self: &Arc<Self>) -> Result<(), Failure> {
         let running: HashSet<_> = self.compute.running().into_iter().collect();
+        let pauses = self.agree_on_snapshots().await?;
         let mut wanted = HashSet::new();
         let mut unfinished = Vec::new();
         for record in self.store.undestroyed_sandboxes().await? {
@@ -27,9 +31,19 @@ impl Control {
             }
             match record.state {
                 SandboxState::Running if running.contains(&record.vm) => {
+                    // It was resumed, and the server ended before this was gone.
+                    if let Some(snapshot) = pauses.get(&record.id) {
+                        self.drop_snapshot(snapshot).await;
+                    }
                     wanted.insert(record.vm);
                 }
-                SandboxState::Running => self.lost(&record).await?,
+                SandboxState::Running => match pauses.get(&record.id) {
+                    Some(snapshot) => self.was_paused(&record, snapshot).await?,
+                    None => self.lost(&record, GONE).await?,
+                },
+                SandboxState::Paused if !pauses.contains_key(&record.id) => {
+                    self.lost(&record, "its memory on disk is gone").await?;
+                }
                 SandboxState::Provisioning => {
                     let again = self.store.begin_new_life(&record.id, &record.vm).await?;
                     unfinished.extend(again);
@@ -71,8 +85,59 @@ impl Control {
         }
     }
 
-    async fn lost(&self, record: &SandboxRecord) -> Result<(), Failure> {
-        let message = "VM was gone when the server started again";
+    /// Compares snapshots with what the host has: what is half made is removed
+    /// on either side. Returns those that paused sandboxes are.
+    async fn agree_on_snapshots(&self) -> Result<HashMap<SandboxId, SnapshotId>, Failure> {
+        let complete: HashSet<_> = self.compute.snapshots()?.into_iter().collect();
+        let started_from: HashSet<_> = self
+            .store
+            .undestroyed_sandboxes()
+            .await?
+            .into_iter()
+            .filter(|record| record.state == SandboxState::Provisioning)
+            .filter_map(|record| record.origin)
+            .collect();
+        let (mut known, mut pauses) = (HashSet::new(), HashMap::new());
+        for snapshot in self.store.all_snapshots().await? {
+            let wanted = complete.contains(&snapshot.id)
+                && match snapshot.kind {
+                    SnapshotKind::User => snapshot.ready,
+                    // The row may have missed that it is complete.
+                    SnapshotKind::Pause => true,
+                    SnapshotKind::Fork => started_from.contains(&snapshot.id),
+                };
+            if !wanted {
+                tracing::info!(snapshot = %snapshot.id, "a snapshot was cut off and is forgotten");
+                self.store.forget_snapshot(&snapshot.id).await?;
+                continue;
+            }
+            if snapshot.kind == SnapshotKind::Pause {
+                pauses.insert(snapshot.sandbox, snapshot.id.clone());
+            }
+            known.insert(snapshot.id);
+        }
+        for snapshot in complete.difference(&known) {
+            tracing::info!(%snapshot, "removing a snapshot nobody knows");
+            self.compute.delete_snapshot(snapshot).await?;
+        }
+        Ok(pauses)
+    }
+
+    /// A pause was complete, and the server ended before it knew.
+    async fn was_paused(
+        &self,
+        record: &SandboxRecord,
+        snapshot: &SnapshotId,
+    ) -> Result<(), Failure> {
+        let (id, vm) = (&record.id, &record.vm);
+        let transition = self.store.record_paused(id, vm, snapshot, None).await?;
+        if let Some(transition) = transition {
+            self.announce(&transition);
+        }
+        Ok(())
+    }
+
+    async fn lost(&self, record: &SandboxRecord, message: &str) -> Result<(), Failure> {
         if let Some(transition) = self.store.record_failed(&record.vm, message).await? {
             self.announce(&transition);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, OriginalUri, Query, RawPathParams};
+use axum::extract::{FromRequestParts, MatchedPath, OriginalUri, Query, RawPathParams};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use emberbox_api::ErrorCode;
@@ -70,9 +70,32 @@ impl Target {
         // What is no identifier names nothing, like one that nobody has.
         let id = id.parse().map_err(|_| Failure::sandbox_not_found())?;
         let record = control.store().sandbox(&caller.tenant, &id).await?;
-        let record = record.ok_or_else(Failure::sandbox_not_found)?;
+        let mut record = record.ok_or_else(Failure::sandbox_not_found)?;
+        let route = parts.extensions.get::<MatchedPath>();
+        if route.is_some_and(|route| works_in_guest(route.as_str())) {
+            record = control.awake(record).await?;
+        }
         Ok(Self { caller, record })
     }
+}
+
+/// What a sandbox has to be running for, and what counts as using it.
+const IN_GUEST: [&str; 9] = [
+    "exec",
+    "files",
+    "processes",
+    "terminal",
+    "template",
+    "expose",
+    "code",
+    "commands",
+    "exports",
+];
+
+fn works_in_guest(route: &str) -> bool {
+    let rest = route.split_once("/sandboxes/{id}/").map(|(_, rest)| rest);
+    let first = rest.and_then(|rest| rest.split('/').next());
+    first.is_some_and(|first| IN_GUEST.contains(&first))
 }
 
 impl FromRequestParts<Arc<Control>> for StreamTarget {

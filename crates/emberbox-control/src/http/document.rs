@@ -9,7 +9,7 @@ use utoipa::{Modify, OpenApi};
 use super::previews::share;
 use super::{
     app, deployments, events, exec, files, keys, logs, previews, processes, readiness, sandboxes,
-    system, templates, tenancy, terminal, tickets,
+    snapshots, system, templates, tenancy, terminal, tickets,
 };
 
 /// The OpenAPI 3.1 document of every public route.
@@ -30,7 +30,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     components(schemas(ErrorCode, ErrorResponse)),
     paths(
         sandboxes::create, sandboxes::list, sandboxes::get, sandboxes::by_name,
-        sandboxes::destroy, readiness::get, readiness::stream,
+        sandboxes::destroy, sandboxes::change::update, sandboxes::change::pause,
+        sandboxes::change::resume, sandboxes::change::stop, sandboxes::change::extend,
+        sandboxes::change::set_tags, snapshots::create, snapshots::create_one, snapshots::list,
+        snapshots::get, snapshots::delete, snapshots::restore, snapshots::fork, readiness::get, readiness::stream,
         exec::run, exec::stream,
         processes::start, processes::list, processes::get, processes::stop,
         processes::signal, processes::write, processes::logs, processes::stream,

@@ -17,8 +17,9 @@ use super::json::{JsonBody, QueryString};
 use crate::Failure;
 use crate::control::Control;
 
+pub(super) mod change;
 mod filter;
-mod parse;
+pub(super) mod parse;
 
 /// How `POST /sandboxes` may be asked.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -139,16 +140,13 @@ pub(super) async fn destroy(
 }
 
 /// A sandbox as its user sees it.
-fn show(control: &Control, domain: &str, record: SandboxRecord) -> Sandbox {
+pub(super) fn show(control: &Control, domain: &str, record: SandboxRecord) -> Sandbox {
     let live = record.state.is_live();
     let preview_url = live.then(|| control.preview_url(&record.slug, None, domain));
-    let remaining = record
-        .deadline()
-        .filter(|_| live)
-        .map(|end| end.as_millisecond() - Timestamp::now().as_millisecond());
+    let remaining = record.timeout_remaining_ms(Timestamp::now());
     Sandbox {
         ready: record.is_ready(),
-        timeout_remaining_ms: remaining.map(|ms| ms.max(0)),
+        timeout_remaining_ms: remaining.filter(|_| live),
         total_runtime_sec: record.total_runtime_sec(),
         error_message: record
             .error_message

@@ -171,6 +171,7 @@ pub(super) async fn stream(
     };
     let (input, output) = guest.attach_terminal(id, admitted.size).await?;
     let socket = Socket {
+        in_use: control.using(&admitted.record.id),
         control,
         guest,
         input,

@@ -13,6 +13,7 @@ mod previews;
 mod processes;
 mod rig;
 mod sandboxes;
+mod snapshots;
 mod streams;
 mod system;
 mod terminal;

@@ -16,7 +16,7 @@ use emberbox_core::{SnapshotId, VmId};
 use emberbox_guest::client::{Dial, GuestClient};
 use emberbox_guest::{Identity, Token};
 use emberbox_host::{
-    AfterSnapshot, BootPath, CreateVm, Created, HostError, HostEvent, Snapshotted,
+    AfterSnapshot, BootPath, CreateVm, Created, HostError, HostEvent, Origin, Snapshotted,
 };
 use emberbox_runtime::ExitReason;
 use emberbox_store::Store;
@@ -182,6 +182,8 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, holds: impl
 /// The machines under the host.
 pub(crate) struct Fleet {
     vms: Mutex<HashMap<VmId, Vm>>,
+    /// Each with the memory of the VM it was taken of.
+    pub(crate) snapshots: Mutex<HashMap<SnapshotId, Vec<VmId>>>,
     /// What stands for the servers that listen in guests.
     ports: Mutex<HashMap<(VmId, u16), SocketAddr>>,
     /// While false, VMs do not come up.
@@ -194,6 +196,8 @@ pub(crate) struct Fleet {
 
 struct Vm {
     guest: GuestClient,
+    /// The lives this one went on from, its own last: what a memory is here.
+    memory: Vec<VmId>,
     /// Dropping it ends the agent's thread.
     _stop: oneshot::Sender<()>,
 }
@@ -209,6 +213,7 @@ impl Fleet {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             vms: Mutex::default(),
+            snapshots: Mutex::default(),
             ports: Mutex::default(),
             open: watch::Sender::new(true),
             epoch: watch::Sender::new(0),
@@ -219,6 +224,11 @@ impl Fleet {
 
     pub(crate) fn running(&self) -> Vec<VmId> {
         self.vms.lock().unwrap().keys().cloned().collect()
+    }
+
+    /// The lives that the one running VM's memory went on from.
+    pub(crate) fn memory(&self, vm: &VmId) -> Vec<VmId> {
+        self.vms.lock().unwrap()[vm].memory.clone()
     }
 
     /// From now on a guest's port leads to a server of the test.
@@ -265,7 +275,17 @@ impl Compute for FleetCompute {
         if *self.fleet.failing.lock().unwrap() {
             return Err(HostError::Start("internal detail".into()));
         }
-        let vm = Vm::start(&request).await;
+        let memory = match &request.origin {
+            Origin::Image => vec![request.vm.clone()],
+            Origin::Snapshot { id, .. } => {
+                let snapshots = self.fleet.snapshots.lock().unwrap();
+                let known = snapshots.get(id).cloned();
+                let mut memory = known.ok_or_else(|| HostError::UnknownSnapshot(id.clone()))?;
+                memory.push(request.vm.clone());
+                memory
+            }
+        };
+        let vm = Vm::start(&request, memory).await;
         self.fleet.vms.lock().unwrap().insert(request.vm, vm);
         Ok(Created {
             boot_path: BootPath::Snapshot,
@@ -301,19 +321,41 @@ impl Compute for FleetCompute {
 
     async fn snapshot(
         &self,
-        _vm: &VmId,
-        _snapshot: &SnapshotId,
-        _after: AfterSnapshot,
+        vm: &VmId,
+        snapshot: &SnapshotId,
+        after: AfterSnapshot,
     ) -> Result<Snapshotted, HostError> {
-        Err(HostError::NotRunning)
+        let mut open = self.fleet.open.subscribe();
+        let mut epoch = self.epoch.clone();
+        let crashed = epoch.wait_for(|epoch| *epoch != self.born);
+        tokio::select! {
+            _ = open.wait_for(|open| *open) => {}
+            _ = crashed => return Err(HostError::ShuttingDown),
+        }
+        if *self.fleet.failing.lock().unwrap() {
+            return Err(HostError::Snapshot("internal detail".into()));
+        }
+        let mut vms = self.fleet.vms.lock().unwrap();
+        let memory = vms.get(vm).ok_or(HostError::NotRunning)?.memory.clone();
+        if after == AfterSnapshot::End {
+            vms.remove(vm);
+        }
+        let mut snapshots = self.fleet.snapshots.lock().unwrap();
+        snapshots.insert(snapshot.clone(), memory);
+        Ok(Snapshotted {
+            stopped_us: 1500,
+            size_bytes: 4096,
+        })
     }
 
-    async fn delete_snapshot(&self, _snapshot: &SnapshotId) -> Result<(), HostError> {
+    async fn delete_snapshot(&self, snapshot: &SnapshotId) -> Result<(), HostError> {
+        self.fleet.snapshots.lock().unwrap().remove(snapshot);
         Ok(())
     }
 
     fn snapshots(&self) -> Result<Vec<SnapshotId>, HostError> {
-        Ok(Vec::new())
+        let snapshots = self.fleet.snapshots.lock().unwrap();
+        Ok(snapshots.keys().cloned().collect())
     }
 
     async fn destroy(&self, vm: &VmId) -> Result<(), HostError> {
@@ -334,7 +376,7 @@ impl Drop for Vm {
 }
 
 impl Vm {
-    async fn start(request: &CreateVm) -> Self {
+    async fn start(request: &CreateVm, memory: Vec<VmId>) -> Self {
         let (address, known) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         // An agent wants a current-thread runtime: it is alone in its guest.
@@ -365,7 +407,11 @@ impl Vm {
             mtu: 1500,
         };
         guest.claim(identity).await.unwrap();
-        Self { guest, _stop: stop }
+        Self {
+            guest,
+            memory,
+            _stop: stop,
+        }
     }
 }
 

@@ -49,7 +49,7 @@ async fn unknown_routes_and_methods_are_not_found() {
         ("POST", "/sandboxes/sbx_x/fs/write"),
         ("PUT", "/sandboxes"),
         ("POST", "/sandbox-templates"),
-        ("PATCH", "/sandboxes/sbx_x"),
+        ("PUT", "/sandboxes/sbx_x"),
         ("GET", "/sandboxes/sbx_x/exec"),
         ("DELETE", "/"),
     ] {
@@ -178,6 +178,7 @@ async fn every_documented_operation_is_served() {
                 .replace("{name}", "n")
                 .replace("{path}", "p")
                 .replace("{preview}", "pvw_nobody")
+                .replace("{snapshot}", "snap_nobody")
                 .replace("{share}", "shr_nobody")
                 .replace("{pid}", "1")
                 .replace("{session_id}", "0");
@@ -196,7 +197,7 @@ async fn every_documented_operation_is_served() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 65);
+    assert_eq!(operations, 78);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,14 +58,15 @@ impl Store {
         if let Some(state) = next(record.state, Fact::Ready) {
             let now = time::now().as_microsecond();
             sqlx::query(
-                "UPDATE sandboxes SET state = ?, boot_path = ?, boot_ms = ?, \
-                 started_at = coalesce(started_at, ?), ready_at = coalesce(ready_at, ?) \
-                 WHERE id = ?",
+                "UPDATE sandboxes SET state = ?1, boot_path = ?2, boot_ms = ?3, \
+                 started_at = coalesce(started_at, ?4), ready_at = coalesce(ready_at, ?4), \
+                 paused_us = paused_us + ?4 - coalesce(paused_at, ?4), \
+                 moved_us = moved_us + ?4 - coalesce(paused_at, ?4), \
+                 paused_at = NULL WHERE id = ?5",
             )
             .bind(state.as_str())
             .bind(boot.path)
             .bind(boot.ms)
-            .bind(now)
             .bind(now)
             .bind(id.as_str())
             .execute(&mut *tx)
@@ -139,16 +140,21 @@ impl Store {
         if let Some(state) = next(record.state, Fact::Destroyed) {
             let now = time::now().as_microsecond();
             sqlx::query(
-                "UPDATE sandboxes SET state = ?, destroyed_at = ?, \
-                 ended_at = coalesce(ended_at, ?) WHERE id = ?",
+                "UPDATE sandboxes SET state = ?1, destroyed_at = ?2, \
+                 ended_at = coalesce(ended_at, ?2), \
+                 paused_us = paused_us + ?2 - coalesce(paused_at, ?2), paused_at = NULL \
+                 WHERE id = ?3",
             )
             .bind(state.as_str())
-            .bind(now)
             .bind(now)
             .bind(id.as_str())
             .execute(&mut *tx)
             .await?;
         }
+        sqlx::query("DELETE FROM snapshots WHERE sandbox_id = ?")
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await?;
         finish(tx, record).await.map(Some)
     }
 
@@ -175,14 +181,14 @@ impl Store {
     }
 }
 
-fn next(state: SandboxState, fact: Fact) -> Option<SandboxState> {
+pub(crate) fn next(state: SandboxState, fact: Fact) -> Option<SandboxState> {
     match step(state, Event::Fact(fact)) {
         Step::To(state) => Some(state),
         Step::Ignore | Step::Carry(_) | Step::Deny(_) => None,
     }
 }
 
-async fn of_life(
+pub(crate) async fn of_life(
     tx: &mut Transaction<'static, Sqlite>,
     id: &SandboxId,
     vm: &VmId,
@@ -191,7 +197,7 @@ async fn of_life(
     Ok(found.filter(|record| record.vm == *vm))
 }
 
-async fn finish(
+pub(crate) async fn finish(
     mut tx: Transaction<'static, Sqlite>,
     before: SandboxRecord,
 ) -> Result<Transition, StoreError> {

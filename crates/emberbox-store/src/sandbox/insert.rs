@@ -1,6 +1,6 @@
 //! The intent to make a sandbox, in one transaction.
 
-use emberbox_core::{SandboxId, SandboxState, VmId, id};
+use emberbox_core::{SandboxId, SandboxState, SnapshotId, VmId, id};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::types::Json;
 use sqlx::{Sqlite, Transaction};
@@ -174,6 +174,11 @@ async fn record(
         destroy_requested_at: None,
         ended_at: None,
         destroyed_at: None,
+        origin: new.origin,
+        last_snapshot: None,
+        paused_at: None,
+        paused_us: 0,
+        moved_us: 0,
     })
 }
 
@@ -186,8 +191,8 @@ async fn insert(
          external_workspace_id, external_user_id, external_project_id, name, slug, tags, \
          metadata, env, template_id, image_id, size, cpu_count, memory_mib, disk_mib, \
          timeout_sec, idle_timeout_sec, always_on, persistent, auto_start, state, vm_id, \
-         created_at) VALUES \
-         (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         created_at, origin_snapshot_id) VALUES \
+         (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(record.id.as_str())
     .bind(record.tenant.as_str())
@@ -216,6 +221,7 @@ async fn insert(
     .bind(record.state.as_str())
     .bind(record.vm.as_str())
     .bind(record.created_at.as_microsecond())
+    .bind(record.origin.as_ref().map(SnapshotId::as_str))
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -118,8 +118,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<SandboxRecord>, StoreError> {
         let rows: Vec<Row> = select(
-            "WHERE state IN ('running', 'paused') AND always_on = 0 \
-             AND destroy_requested_at IS NULL AND started_at + timeout_sec * 1000000 <= ?",
+            "WHERE state = 'running' AND always_on = 0 AND destroy_requested_at IS NULL \
+             AND started_at + timeout_sec * 1000000 + moved_us <= ?",
             |query| query.bind(now.as_microsecond()),
         )
         .fetch_all(self.readers())
@@ -130,13 +130,24 @@ impl Store {
     /// When the next `timeout_sec` is over.
     pub async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
         let micros: Option<i64> = sqlx::query_scalar(
-            "SELECT min(started_at + timeout_sec * 1000000) FROM sandboxes \
-             WHERE state IN ('running', 'paused') AND always_on = 0 \
-             AND destroy_requested_at IS NULL",
+            "SELECT min(started_at + timeout_sec * 1000000 + moved_us) FROM sandboxes \
+             WHERE state = 'running' AND always_on = 0 AND destroy_requested_at IS NULL",
         )
         .fetch_one(self.readers())
         .await?;
         time::read_opt("sandboxes.started_at", micros)
+    }
+
+    /// Every running sandbox that ends, or is paused, when nobody uses it.
+    pub async fn sandboxes_that_may_idle(&self) -> Result<Vec<SandboxRecord>, StoreError> {
+        let rows: Vec<Row> = select(
+            "WHERE state = 'running' AND always_on = 0 AND destroy_requested_at IS NULL \
+             AND idle_timeout_sec > 0",
+            |q| q,
+        )
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter().map(Row::into_record).collect()
     }
 
     /// How many sandboxes are in each state that is not `destroyed`.
@@ -152,7 +163,7 @@ impl Store {
     }
 }
 
-pub(super) async fn by_id(
+pub(crate) async fn by_id(
     executor: impl SqliteExecutor<'_>,
     id: &str,
 ) -> Result<Option<SandboxRecord>, StoreError> {

@@ -97,6 +97,7 @@ fn new() -> NewSandbox {
         always_on: false,
         persistent: false,
         auto_start: false,
+        origin: None,
     }
 }
 

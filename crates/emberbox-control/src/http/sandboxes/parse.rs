@@ -1,11 +1,14 @@
-//! What a create asks for, checked field by field.
+//! What a create, a change or a fork asks for, checked field by field.
 
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use emberbox_api::{CreateSandbox, ErrorCode, FieldError};
+use emberbox_api::{
+    CreateSandbox, ErrorCode, ExtendSandbox, FieldError, ForkSandbox, UpdateSandbox,
+};
 use emberbox_core::{Limits, Shape, SizeTier};
-use emberbox_store::{ExternalIds, NewSandbox, PlaceRequest};
+use emberbox_store::{Edit, ExternalIds, NewSandbox, PlaceRequest, SandboxRecord};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::http::exec::check_env;
@@ -54,7 +57,7 @@ pub(super) fn wait(text: Option<&str>, settings: &Settings) -> Result<Duration, 
 }
 
 /// The request's `Idempotency-Key`.
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+pub(in crate::http) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let Some(header) = headers.get("idempotency-key") else {
         return Ok(None);
     };
@@ -80,13 +83,7 @@ pub(super) fn create(body: CreateSandbox, limits: &Limits) -> Result<NewSandbox,
     );
     let env = body.env.unwrap_or_default();
     fields.errors.extend(check_env(&env));
-    let metadata = body.metadata.unwrap_or_default();
-    let metadata_len = serde_json::to_string(&metadata).map_or(usize::MAX, |json| json.len());
-    fields.require(
-        metadata_len <= METADATA_MAX,
-        "metadata",
-        format!("must be at most {METADATA_MAX} bytes of JSON"),
-    );
+    let metadata = fields.metadata(body.metadata.unwrap_or_default());
     let tags = fields.tags(body.tags.unwrap_or_default());
     let new = NewSandbox {
         place: PlaceRequest {
@@ -118,10 +115,9 @@ pub(super) fn create(body: CreateSandbox, limits: &Limits) -> Result<NewSandbox,
         always_on: body.always_on.unwrap_or(false),
         persistent: body.persistent.unwrap_or(false),
         auto_start: body.auto_start.unwrap_or(false),
+        origin: None,
     };
-    if !fields.errors.is_empty() {
-        return Err(Failure::invalid(&fields.errors));
-    }
+    let new = fields.done(new)?;
     let template = catalogue::find(&new.template_id).ok_or_else(|| {
         Failure::new(
             ErrorCode::InvalidTemplate,
@@ -134,6 +130,82 @@ pub(super) fn create(body: CreateSandbox, limits: &Limits) -> Result<NewSandbox,
     })
 }
 
+/// Checks a change and names every field that is wrong.
+pub(super) fn update(body: UpdateSandbox, limits: &Limits) -> Result<Edit, Failure> {
+    let mut fields = Fields::default();
+    let life = (1, limits.max_timeout_sec);
+    let idle = (0, limits.max_timeout_sec);
+    let edit = Edit {
+        name: fields.text("name", body.name),
+        slug: fields.slug("slug", body.slug, SLUG_MAX),
+        tags: body.tags.map(|tags| fields.tags(tags)),
+        metadata: body.metadata.map(|metadata| fields.metadata(metadata)),
+        timeout_sec: fields.number("timeout_sec", body.timeout_sec, life),
+        idle_timeout_sec: fields.number("idle_timeout_sec", body.idle_timeout_sec, idle),
+        always_on: body.always_on,
+        persistent: body.persistent,
+    };
+    fields.done(edit)
+}
+
+/// How many seconds from now a sandbox ends.
+pub(super) fn extension(
+    body: ExtendSandbox,
+    record: &SandboxRecord,
+    limits: &Limits,
+) -> Result<u32, Failure> {
+    let mut fields = Fields::default();
+    let range = (1, limits.max_timeout_sec);
+    let seconds = fields.number("timeout_sec", body.timeout_sec, range);
+    fields.done(seconds.unwrap_or(record.timeout_sec))
+}
+
+/// What a fork is: its source but for what is asked for.
+pub(in crate::http) fn fork(
+    body: ForkSandbox,
+    source: &SandboxRecord,
+    limits: &Limits,
+) -> Result<NewSandbox, Failure> {
+    let mut fields = Fields::default();
+    let mut env = source.env.clone();
+    env.extend(body.env.unwrap_or_default());
+    fields.errors.extend(check_env(&env));
+    let range = (1, limits.max_timeout_sec);
+    let timeout_sec = fields.number("timeout_sec", body.timeout_sec, range);
+    let user = fields.text("external_user_id", body.external_user_id);
+    let new = NewSandbox {
+        place: PlaceRequest {
+            workspace_id: Some(source.workspace_id),
+            project_id: Some(source.project_id),
+            ..PlaceRequest::default()
+        },
+        external: ExternalIds {
+            user: user.or_else(|| source.external.user.clone()),
+            ..source.external.clone()
+        },
+        name: fields.text("name", body.name),
+        slug: None,
+        tags: source.tags.clone(),
+        metadata: match body.metadata {
+            Some(metadata) => fields.metadata(metadata),
+            None => source.metadata.clone(),
+        },
+        env,
+        template_id: source.template_id.clone(),
+        image_id: source.image_id.clone(),
+        size: source.size.clone(),
+        shape: source.shape,
+        timeout_sec: timeout_sec.unwrap_or(source.timeout_sec),
+        idle_timeout_sec: source.idle_timeout_sec,
+        always_on: source.always_on,
+        persistent: source.persistent,
+        // What ran goes on.
+        auto_start: false,
+        origin: None,
+    };
+    fields.done(new)
+}
+
 /// Collects what is wrong with each field.
 #[derive(Default)]
 struct Fields {
@@ -141,6 +213,25 @@ struct Fields {
 }
 
 impl Fields {
+    /// `value`, unless something is wrong.
+    fn done<T>(self, value: T) -> Result<T, Failure> {
+        if self.errors.is_empty() {
+            Ok(value)
+        } else {
+            Err(Failure::invalid(&self.errors))
+        }
+    }
+
+    fn metadata(&mut self, metadata: Map<String, Value>) -> Map<String, Value> {
+        let length = serde_json::to_string(&metadata).map_or(usize::MAX, |json| json.len());
+        self.require(
+            length <= METADATA_MAX,
+            "metadata",
+            format!("must be at most {METADATA_MAX} bytes of JSON"),
+        );
+        metadata
+    }
+
     fn require(&mut self, holds: bool, field: &str, message: impl Into<String>) {
         if !holds {
             self.errors.push(FieldError::new(field, message));

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio::time::{interval, sleep, timeout};
 
 use crate::Failure;
-use crate::control::{Control, exit_code};
+use crate::control::{Control, Use, exit_code};
 
 /// Largest message: a long paste. Larger things are files.
 pub(super) const MESSAGE_MAX: usize = 256 * 1024;
@@ -57,6 +57,8 @@ pub(super) struct Socket {
     pub(super) output: TerminalOutput,
     /// The terminal that ends with this socket, if it does.
     pub(super) own: Option<u64>,
+    /// A terminal somebody looks at is in use.
+    pub(super) in_use: Use,
 }
 
 /// Why a socket ends.
@@ -86,6 +88,7 @@ impl Socket {
             mut input,
             mut output,
             own,
+            in_use: _in_use,
         } = self;
         let (mut sink, mut stream) = stream.split();
         let (queue, mut queued) = mpsc::channel(QUEUE);

@@ -29,10 +29,12 @@ async fn a_server_that_dies_in_its_answer() {
         ),
     ] {
         site.listen(port, canned(bytes).await);
-        let response = site.ask("GET", port, "/").send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        let body = timeout(PATIENCE, response.bytes()).await.unwrap();
-        assert!(body.is_err(), "{bytes:?} became {body:?}");
+        // Broken off before the head was sent is broken off as well.
+        if let Ok(response) = site.ask("GET", port, "/").send().await {
+            assert_eq!(response.status(), 200);
+            let body = timeout(PATIENCE, response.bytes()).await.unwrap();
+            assert!(body.is_err(), "{bytes:?} became {body:?}");
+        }
     }
 }
 

@@ -1,0 +1,227 @@
+//! Snapshots a user takes: written while the sandbox goes on, restored in
+//! place, forked into sandboxes of their own.
+//!
+//! Invariants: a restore that fails leaves the present life as it is; nothing
+//! deletes a snapshot while somebody starts from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use emberbox_api::ErrorCode;
+use emberbox_core::{SandboxId, SandboxState, SnapshotId, TenantId, VmId};
+use emberbox_host::{AfterSnapshot, Keep, Origin};
+use emberbox_store::{
+    Caller, Inserted, NewSandbox, SandboxRecord, SnapshotKind, SnapshotRecord, Taken,
+};
+
+use super::Control;
+use crate::Failure;
+
+impl Control {
+    /// Takes a snapshot of a running sandbox, which goes on.
+    pub(crate) async fn take_snapshot(
+        self: &Arc<Self>,
+        record: SandboxRecord,
+        comment: Option<String>,
+    ) -> Result<SnapshotRecord, Failure> {
+        let flight = self.change_now(&record.id)?;
+        let control = Arc::clone(self);
+        self.finish(async move {
+            let (tenant, id) = (&record.tenant, &record.id);
+            let kind = SnapshotKind::User;
+            let taken = control.write_snapshot(tenant, id, kind, comment.as_deref());
+            let taken = taken.await;
+            drop(flight);
+            taken
+        })
+        .await
+    }
+
+    async fn write_snapshot(
+        &self,
+        tenant: &TenantId,
+        id: &SandboxId,
+        kind: SnapshotKind,
+        comment: Option<&str>,
+    ) -> Result<SnapshotRecord, Failure> {
+        let max = self.settings.limits.max_snapshots;
+        let recorded = self
+            .store
+            .insert_snapshot(tenant, id, kind, comment, max)
+            .await;
+        let (record, snapshot) = recorded?;
+        let written = self
+            .compute
+            .snapshot(&record.vm, &snapshot.id, AfterSnapshot::GoOn)
+            .await;
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => {
+                self.store.forget_snapshot(&snapshot.id).await?;
+                return Err(error.into());
+            }
+        };
+        let taken = Taken {
+            stopped_us: written.stopped_us,
+            size_bytes: written.size_bytes,
+        };
+        let recorded = self.store.record_snapshot(&snapshot.id, taken).await?;
+        recorded.ok_or_else(|| Failure::internal("the row of a new snapshot is gone"))
+    }
+
+    /// Brings files, memory and processes back to what they were; the sandbox
+    /// keeps its id, name and slug.
+    pub(crate) async fn restore_snapshot(
+        self: &Arc<Self>,
+        record: SandboxRecord,
+        snapshot: SnapshotId,
+    ) -> Result<SandboxRecord, Failure> {
+        let flight = self.change_now(&record.id)?;
+        let control = Arc::clone(self);
+        self.finish(async move {
+            let restored = control.restore_now(&record, &snapshot).await;
+            drop(flight);
+            restored
+        })
+        .await
+    }
+
+    async fn restore_now(
+        self: &Arc<Self>,
+        record: &SandboxRecord,
+        snapshot: &SnapshotId,
+    ) -> Result<SandboxRecord, Failure> {
+        let (tenant, id) = (&record.tenant, &record.id);
+        let found = self.store.snapshot(id, snapshot).await?;
+        let snapshot = found.ok_or_else(snapshot_not_found)?;
+        let origin = Origin::Snapshot {
+            id: snapshot.id.clone(),
+            keep: Keep::Kept,
+        };
+        let now = self.present(tenant, id).await?;
+        if now.state == SandboxState::Paused
+            && let Some(record) = self.store.begin_resume(id).await?
+        {
+            return self.revive(record, origin).await;
+        }
+        if !now.is_ready() {
+            return Err(Failure::not_running(&now));
+        }
+        let mut new = now.clone();
+        new.vm = VmId::generate();
+        self.make_vm(&new, origin).await?;
+        let switched = self
+            .store
+            .switch_life(id, &now.vm, &new.vm, &snapshot.id)
+            .await;
+        let Ok(Some(record)) = switched else {
+            self.discard(&new).await;
+            switched?;
+            return Err(Failure::not_running(&self.present(tenant, id).await?));
+        };
+        self.previews_changed();
+        self.touch(id);
+        self.discard(&now).await;
+        // Its end was nobody's while the row named the old life.
+        if self.compute.guest(&new.vm).is_err() {
+            let message = "VM ended while it was restored";
+            if let Some(transition) = self.store.record_failed(&new.vm, message).await? {
+                self.announce(&transition);
+            }
+        }
+        Ok(record)
+    }
+
+    /// Deletes a user's snapshot.
+    pub(crate) async fn delete_snapshot(
+        self: &Arc<Self>,
+        record: &SandboxRecord,
+        snapshot: &SnapshotId,
+    ) -> Result<(), Failure> {
+        let found = self.store.snapshot(&record.id, snapshot).await?;
+        let snapshot = found.ok_or_else(snapshot_not_found)?;
+        let flight = self.change_now(&record.id)?;
+        let control = Arc::clone(self);
+        self.finish(async move {
+            control.drop_snapshot(&snapshot.id).await;
+            drop(flight);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes a sandbox that goes on from where `source` is, or was when
+    /// `snapshot` was taken.
+    pub(crate) async fn fork(
+        self: &Arc<Self>,
+        caller: Caller,
+        source: SandboxRecord,
+        snapshot: Option<SnapshotId>,
+        new: NewSandbox,
+        idempotency_key: Option<String>,
+        wait: Duration,
+    ) -> Result<SandboxRecord, Failure> {
+        let deadline = tokio::time::Instant::now() + wait;
+        let flight = self.change_now(&source.id)?;
+        let control = Arc::clone(self);
+        let record = self
+            .finish(async move {
+                let (origin, made) = control.origin_of_fork(&source, snapshot).await?;
+                let new = NewSandbox {
+                    origin: Some(origin.clone()),
+                    ..new
+                };
+                let max = control.settings.limits.max_sandboxes;
+                let key = idempotency_key.as_deref();
+                let inserted = control.store.insert_sandbox(&caller, &new, key, max).await;
+                let record = match inserted {
+                    Ok(Inserted::New(record)) => {
+                        let (id, forked) = (record.id.clone(), Arc::clone(&control));
+                        control.provision(record.clone());
+                        // Nobody deletes what it starts from until it is up.
+                        control.tasks.spawn(async move {
+                            forked.creating.wait_over(&id).await;
+                            drop(flight);
+                        });
+                        return Ok(record);
+                    }
+                    Ok(Inserted::Existing(record)) => Ok(record),
+                    Err(error) => Err(error.into()),
+                };
+                if made {
+                    control.drop_snapshot(&origin).await;
+                }
+                record
+            })
+            .await?;
+        self.wait_for(record, deadline, |record| {
+            record.state != SandboxState::Provisioning
+        })
+        .await
+    }
+
+    /// The snapshot a fork starts from, and whether it was made for it.
+    async fn origin_of_fork(
+        &self,
+        source: &SandboxRecord,
+        snapshot: Option<SnapshotId>,
+    ) -> Result<(SnapshotId, bool), Failure> {
+        if let Some(snapshot) = snapshot {
+            let found = self.store.snapshot(&source.id, &snapshot).await?;
+            return Ok((found.ok_or_else(snapshot_not_found)?.id, false));
+        }
+        let now = self.present(&source.tenant, &source.id).await?;
+        if now.state == SandboxState::Paused
+            && let Some(paused_as) = self.store.pause_snapshot(&source.id).await?
+        {
+            return Ok((paused_as.id, false));
+        }
+        let kind = SnapshotKind::Fork;
+        let made = self.write_snapshot(&source.tenant, &source.id, kind, None);
+        Ok((made.await?.id, true))
+    }
+}
+
+fn snapshot_not_found() -> Failure {
+    Failure::new(ErrorCode::NotFound, "snapshot not found")
+}

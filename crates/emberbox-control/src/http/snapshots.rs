@@ -1,0 +1,186 @@
+//! Snapshots: take, list, get, restore, delete, fork.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use emberbox_api::{
+    CreateSnapshot, Data, ErrorCode, ErrorResponse, ForkSandbox, Sandbox, Snapshot, Time,
+};
+use emberbox_core::SnapshotId;
+use emberbox_store::SnapshotRecord;
+
+use super::auth::{SecondPathText, Target};
+use super::json::JsonBody;
+use super::sandboxes::{parse, show};
+use crate::Failure;
+use crate::control::Control;
+
+/// Longest comment, in bytes: a line on a page.
+const COMMENT_MAX: usize = 500;
+
+/// How long a fork may take before it is answered as it is: under the clients'
+/// 60 s.
+const FORK_WAIT: Duration = Duration::from_secs(50);
+
+/// Take a snapshot of a running sandbox, which goes on
+#[utoipa::path(post, path = "/sandboxes/{id}/snapshots", tag = "snapshots",
+    params(("id" = String, Path, description = "Sandbox id")), request_body = CreateSnapshot,
+    responses((status = 201, body = Data<Snapshot>), (status = 404, body = ErrorResponse),
+        (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
+pub(super) async fn create(
+    State(control): State<Arc<Control>>,
+    target: Target,
+    JsonBody(body): JsonBody<CreateSnapshot>,
+) -> Result<(StatusCode, Json<Data<Snapshot>>), Failure> {
+    if body.comment.as_ref().is_some_and(|c| c.len() > COMMENT_MAX) {
+        let message = format!("must be at most {COMMENT_MAX} bytes");
+        return Err(Failure::invalid_field("comment", message));
+    }
+    let taken = control.take_snapshot(target.record, body.comment).await?;
+    Ok((
+        StatusCode::CREATED,
+        Json(Data {
+            data: show_snapshot(taken),
+        }),
+    ))
+}
+
+/// The same under an older name
+#[utoipa::path(post, path = "/sandboxes/{id}/snapshot", tag = "snapshots",
+    params(("id" = String, Path, description = "Sandbox id")), request_body = CreateSnapshot,
+    responses((status = 201, body = Data<Snapshot>), (status = 404, body = ErrorResponse),
+        (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
+pub(super) async fn create_one(
+    state: State<Arc<Control>>,
+    target: Target,
+    body: JsonBody<CreateSnapshot>,
+) -> Result<(StatusCode, Json<Data<Snapshot>>), Failure> {
+    create(state, target, body).await
+}
+
+/// List a sandbox's snapshots, newest first
+#[utoipa::path(get, path = "/sandboxes/{id}/snapshots", tag = "snapshots",
+    params(("id" = String, Path, description = "Sandbox id")),
+    responses((status = 200, body = Data<Vec<Snapshot>>), (status = 404, body = ErrorResponse)))]
+pub(super) async fn list(
+    State(control): State<Arc<Control>>,
+    target: Target,
+) -> Result<Json<Data<Vec<Snapshot>>>, Failure> {
+    let records = control.store().list_snapshots(&target.record.id).await?;
+    let data = records.into_iter().map(show_snapshot).collect();
+    Ok(Json(Data { data }))
+}
+
+/// Get a snapshot
+#[utoipa::path(get, path = "/sandboxes/{id}/snapshots/{snapshot}", tag = "snapshots",
+    params(("id" = String, Path, description = "Sandbox id"),
+        ("snapshot" = String, Path, description = "Snapshot id")),
+    responses((status = 200, body = Data<Snapshot>), (status = 404, body = ErrorResponse)))]
+pub(super) async fn get(
+    State(control): State<Arc<Control>>,
+    target: Target,
+    SecondPathText(id): SecondPathText,
+) -> Result<Json<Data<Snapshot>>, Failure> {
+    let found = control
+        .store()
+        .snapshot(&target.record.id, &parse_id(&id)?)
+        .await?;
+    let record = found.ok_or_else(not_found)?;
+    Ok(Json(Data {
+        data: show_snapshot(record),
+    }))
+}
+
+/// Delete a snapshot
+#[utoipa::path(delete, path = "/sandboxes/{id}/snapshots/{snapshot}", tag = "snapshots",
+    params(("id" = String, Path, description = "Sandbox id"),
+        ("snapshot" = String, Path, description = "Snapshot id")),
+    responses((status = 204), (status = 404, body = ErrorResponse),
+        (status = 409, body = ErrorResponse)))]
+pub(super) async fn delete(
+    State(control): State<Arc<Control>>,
+    target: Target,
+    SecondPathText(id): SecondPathText,
+) -> Result<StatusCode, Failure> {
+    control
+        .delete_snapshot(&target.record, &parse_id(&id)?)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Bring a sandbox's files, memory and processes back to a snapshot
+#[utoipa::path(post, path = "/sandboxes/{id}/restore/{snapshot}", tag = "snapshots",
+    params(("id" = String, Path, description = "Sandbox id"),
+        ("snapshot" = String, Path, description = "Snapshot id")),
+    responses((status = 200, body = Sandbox), (status = 404, body = ErrorResponse),
+        (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn restore(
+    State(control): State<Arc<Control>>,
+    target: Target,
+    SecondPathText(id): SecondPathText,
+) -> Result<Json<Sandbox>, Failure> {
+    let domain = control.preview_domain(&target.caller.tenant).await?;
+    let restored = control
+        .restore_snapshot(target.record, parse_id(&id)?)
+        .await?;
+    Ok(Json(show(&control, &domain, restored)))
+}
+
+/// Make a sandbox that goes on from where this one is, or from its snapshot
+#[utoipa::path(post, path = "/sandboxes/{id}/fork", tag = "snapshots",
+    params(("id" = String, Path, description = "Sandbox id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 h returns the same sandbox")),
+    request_body = ForkSandbox,
+    responses((status = 201, body = Sandbox), (status = 404, body = ErrorResponse),
+        (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
+pub(super) async fn fork(
+    State(control): State<Arc<Control>>,
+    target: Target,
+    headers: HeaderMap,
+    JsonBody(mut body): JsonBody<ForkSandbox>,
+) -> Result<(StatusCode, Json<Sandbox>), Failure> {
+    let key = parse::idempotency_key(&headers)?;
+    let snapshot = body
+        .snapshot_id
+        .take()
+        .map(|id| parse_id(&id))
+        .transpose()?;
+    let new = parse::fork(body, &target.record, &control.settings().limits)?;
+    let domain = control.preview_domain(&target.caller.tenant).await?;
+    let forked = control
+        .fork(target.caller, target.record, snapshot, new, key, FORK_WAIT)
+        .await?;
+    Ok((StatusCode::CREATED, Json(show(&control, &domain, forked))))
+}
+
+fn parse_id(text: &str) -> Result<SnapshotId, Failure> {
+    // What is no identifier names nothing, like one that nobody has.
+    text.parse().map_err(|_| not_found())
+}
+
+fn not_found() -> Failure {
+    Failure::new(ErrorCode::NotFound, "snapshot not found")
+}
+
+fn show_snapshot(record: SnapshotRecord) -> Snapshot {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a sandbox does not stand still for centuries"
+    )]
+    let stopped_ms = record.stopped_us.unwrap_or(0) as f64 / 1000.0;
+    Snapshot {
+        snapshot_id: record.id.clone(),
+        id: record.id,
+        sandbox_id: record.sandbox,
+        comment: record.comment,
+        state: "ready".to_owned(),
+        status: "ready".to_owned(),
+        parent_id: record.parent,
+        size_bytes: record.size_bytes.unwrap_or(0),
+        stopped_ms,
+        created_at: Time(record.created_at),
+    }
+}
