@@ -173,6 +173,15 @@ codes! {
     SandboxUnreachable = "SANDBOX_UNREACHABLE", 502,
         "The sandbox did not answer as it should; the outcome is unknown.",
         "Look at the sandbox's state, then try again.";
+    SnapshotDamaged = "SNAPSHOT_DAMAGED", 409,
+        "The snapshot's files are not what was written; nothing was changed.",
+        "Restore another snapshot, or delete this one.";
+    SnapshotIncompatible = "SNAPSHOT_INCOMPATIBLE", 409,
+        "The snapshot was taken with another engine or version than this host runs; nothing was changed.",
+        "Take files out of it on a host like the one it was taken on, or delete it.";
+    SnapshotFailed = "SNAPSHOT_FAILED", 500,
+        "The snapshot could not be written; the sandbox goes on and nothing of the snapshot is left.",
+        "Try again; the operator finds the reason in the server's log.";
     NoCapacity = "NO_CAPACITY", 503,
         "No host has room for this now.",
         "Try again later.";
@@ -195,6 +204,7 @@ impl ErrorCode {
             | Self::NoCapacity
             | Self::PreviewUnreachable
             | Self::PreviewBusy
+            | Self::SnapshotFailed
             | Self::ShuttingDown
             | Self::Internal => true,
             Self::Unauthorized
@@ -232,7 +242,9 @@ impl ErrorCode {
             | Self::ProcessNotFound
             | Self::ProcessNotRunning
             | Self::TerminalNotFound
-            | Self::GuestLimitExceeded => false,
+            | Self::GuestLimitExceeded
+            | Self::SnapshotDamaged
+            | Self::SnapshotIncompatible => false,
         }
     }
 }

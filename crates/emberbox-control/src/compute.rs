@@ -7,9 +7,9 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use emberbox_core::VmId;
+use emberbox_core::{SnapshotId, VmId};
 use emberbox_guest::client::GuestClient;
-use emberbox_host::{CreateVm, Created, Host, HostError};
+use emberbox_host::{AfterSnapshot, CreateVm, Created, Host, HostError, Snapshotted};
 use tokio::net::TcpStream;
 
 /// Runs VMs. The contracts are those of [`Host`]'s calls of the same name.
@@ -26,6 +26,20 @@ pub trait Compute: Send + Sync + 'static {
 
     /// Connects to a port of a running guest, never to its agent's.
     async fn dial(&self, vm: &VmId, port: u16) -> io::Result<TcpStream>;
+
+    /// Writes a snapshot of a running VM.
+    async fn snapshot(
+        &self,
+        vm: &VmId,
+        snapshot: &SnapshotId,
+        after: AfterSnapshot,
+    ) -> Result<Snapshotted, HostError>;
+
+    /// Removes a snapshot. Idempotent.
+    async fn delete_snapshot(&self, snapshot: &SnapshotId) -> Result<(), HostError>;
+
+    /// The snapshots that are complete.
+    fn snapshots(&self) -> Result<Vec<SnapshotId>, HostError>;
 
     /// Ends a VM and everything it owns. Idempotent.
     async fn destroy(&self, vm: &VmId) -> Result<(), HostError>;
@@ -50,6 +64,23 @@ impl Compute for Arc<Host> {
 
     async fn dial(&self, vm: &VmId, port: u16) -> io::Result<TcpStream> {
         Host::dial(self, vm, port).await
+    }
+
+    async fn snapshot(
+        &self,
+        vm: &VmId,
+        snapshot: &SnapshotId,
+        after: AfterSnapshot,
+    ) -> Result<Snapshotted, HostError> {
+        Host::snapshot(self, vm, snapshot, after).await
+    }
+
+    async fn delete_snapshot(&self, snapshot: &SnapshotId) -> Result<(), HostError> {
+        Host::delete_snapshot(self, snapshot).await
+    }
+
+    fn snapshots(&self) -> Result<Vec<SnapshotId>, HostError> {
+        Host::snapshots(self)
     }
 
     async fn destroy(&self, vm: &VmId) -> Result<(), HostError> {

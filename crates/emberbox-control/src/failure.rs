@@ -149,6 +149,10 @@ impl From<HostError> for Failure {
             | HostError::NoKvm(_)
             | HostError::Setting(_) => ErrorCode::Internal,
             HostError::NotRunning => ErrorCode::SandboxNotRunning,
+            HostError::UnknownSnapshot(_) => ErrorCode::NotFound,
+            HostError::DamagedSnapshot(_) => ErrorCode::SnapshotDamaged,
+            HostError::IncompatibleSnapshot(_) => ErrorCode::SnapshotIncompatible,
+            HostError::Snapshot(_) => ErrorCode::SnapshotFailed,
             HostError::NoCapacity => ErrorCode::NoCapacity,
             HostError::ShuttingDown => ErrorCode::ShuttingDown,
         };

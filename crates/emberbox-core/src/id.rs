@@ -126,6 +126,13 @@ id!(
     "dep_"
 );
 
+id!(
+    /// A snapshot: a sandbox's memory, devices and disk at one moment. A pause
+    /// leaves one too.
+    SnapshotId,
+    "snap_"
+);
+
 /// Length of a [`slug`], in characters.
 pub const SLUG_LEN: usize = 12;
 

