@@ -10,6 +10,7 @@ use emberbox_guest::client::GuestClient;
 use emberbox_guest::{GuestErrorCode, Identity, NewName, Revival, Token};
 use tokio::time::timeout;
 
+use super::life::in_a_process_that_dies;
 use super::{Failure, Fixture, Guest, Outcome, RESTORED, answers, check, differ, failed};
 use crate::engine::{Capability, CheckpointFiles, Vm};
 use crate::net::Dialer;
@@ -198,11 +199,20 @@ pub(super) async fn follows_a_checkpoint_and_another_engine(fixture: &Fixture) -
     guest.say(COUNTER).await?;
     let first = take(fixture, &guest).await?;
     fixture.end(guest).await?;
-    let mut guest = restore(fixture, &first).await?;
-    guest.say("echo second > /dev/shm/second").await?;
-    let adopted = fixture.again.adopt(&guest.spec.place).await;
-    let adopted = adopted.map_err(failed)?;
-    guest.vm = adopted.ok_or_else(|| Failure::new("the running VM was not found"))?;
+    let (spec, token) = in_a_process_that_dies(|| async {
+        let guest = restore(fixture, &first).await?;
+        guest.say("echo second > /dev/shm/second").await?;
+        Ok((guest.spec, guest.token))
+    })?;
+    let adopted = fixture.again.adopt(&spec.place).await.map_err(failed)?;
+    let vm = adopted.ok_or_else(|| Failure::new("the running VM was not found"))?;
+    let client = GuestClient::new(Dialer::new(Arc::clone(&spec.slot)), token.clone());
+    let guest = Guest {
+        spec,
+        vm,
+        client,
+        token,
+    };
     let second = take(fixture, &guest).await?;
     let before = count(&guest).await?;
     fixture.end(guest).await?;
