@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use emberbox_guest::watch::WATCHERS;
-use emberbox_guest::{GENERATION, GuestError, GuestErrorCode, Identity, Pong, Token};
+use emberbox_guest::{GENERATION, GuestError, GuestErrorCode, Identity, Pong, Revival, Token};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
 use tokio::net::TcpListener;
@@ -14,10 +15,10 @@ use tokio::sync::Semaphore;
 
 use crate::connection;
 use crate::exec::{Environment, EnvironmentError};
-use crate::identity;
 use crate::processes::Processes;
 use crate::system::System;
 use crate::terminals::Terminals;
+use crate::{identity, stale};
 
 /// Most connections at once. A host keeps a handful; the rest is room for many
 /// long commands, and the bound keeps descriptors under the agent's limit.
@@ -46,16 +47,16 @@ pub struct Agent {
     pub(crate) processes: Processes,
     pub(crate) terminals: Terminals,
     pub(crate) watchers: Semaphore,
-    environment: Environment,
-    claimed: OnceLock<Claimed>,
+    environment: Arc<Environment>,
+    claimed: Mutex<Option<Arc<Claimed>>>,
     ready_after_ns: OnceLock<u64>,
     port: OnceLock<u16>,
 }
 
-/// What a claim leaves behind.
+/// What a claim leaves behind, until the next life.
 struct Claimed {
     token: Token,
-    environment: Environment,
+    environment: Arc<Environment>,
 }
 
 impl Agent {
@@ -70,8 +71,8 @@ impl Agent {
             processes: Processes::default(),
             terminals: Terminals::default(),
             watchers: Semaphore::new(WATCHERS),
-            environment,
-            claimed: OnceLock::new(),
+            environment: Arc::new(environment),
+            claimed: Mutex::default(),
             ready_after_ns: OnceLock::new(),
             port: OnceLock::new(),
         })
@@ -112,7 +113,7 @@ impl Agent {
     pub(crate) fn pong(&self) -> Pong {
         Pong {
             generation: GENERATION,
-            claimed: self.claimed.get().is_some(),
+            claimed: self.is_claimed(),
             ready_after_ns: self.ready_after_ns.get().copied().unwrap_or_default(),
         }
     }
@@ -123,41 +124,68 @@ impl Agent {
     }
 
     pub(crate) fn is_claimed(&self) -> bool {
-        self.claimed.get().is_some()
+        self.claimed().is_some()
     }
 
     /// Whether a call with this token may do anything at all.
     pub(crate) fn admits(&self, token: &Token) -> bool {
-        self.claimed
-            .get()
-            .is_none_or(|claimed| claimed.token == *token)
+        self.claimed().is_none_or(|claimed| claimed.token == *token)
     }
 
     /// What every command sees.
-    pub(crate) fn environment(&self) -> &Environment {
-        self.claimed
-            .get()
-            .map_or(&self.environment, |claimed| &claimed.environment)
+    pub(crate) fn environment(&self) -> Arc<Environment> {
+        let environment = self
+            .claimed()
+            .map(|claimed| Arc::clone(&claimed.environment));
+        environment.unwrap_or_else(|| Arc::clone(&self.environment))
     }
 
     /// Takes the identity. Without an await in it, so no call comes between
     /// its parts.
     pub(crate) fn claim(&self, identity: Identity) -> Result<(), GuestError> {
-        let mut environment = self.environment.clone();
-        environment
-            .extend(&identity.env)
-            .map_err(|error: EnvironmentError| GuestError::new(GuestErrorCode::Protocol, error))?;
+        let environment = self.environment_with(&identity.env)?;
+        if self.is_claimed() {
+            let message = "the guest is claimed already";
+            return Err(GuestError::new(GuestErrorCode::AlreadyClaimed, message));
+        }
         identity::apply(&self.system, &identity)?;
+        self.set_claimed(identity.token, environment);
+        Ok(())
+    }
+
+    /// Begins the life after a restore; `caller` keeps its connection. Without
+    /// an await in it, so no call comes between its parts.
+    pub(crate) fn revive(
+        &self,
+        revival: Revival,
+        caller: Option<SocketAddr>,
+    ) -> Result<(), GuestError> {
+        let environment = self.environment_with(&revival.env)?;
+        identity::renew(&self.system, &revival)?;
+        self.set_claimed(revival.token, environment);
+        stale::reset(&self.system, caller);
+        Ok(())
+    }
+
+    fn environment_with(&self, env: &[(String, String)]) -> Result<Environment, GuestError> {
+        let mut environment = Environment::clone(&self.environment);
+        environment
+            .extend(env)
+            .map_err(|error: EnvironmentError| GuestError::new(GuestErrorCode::Protocol, error))?;
+        Ok(environment)
+    }
+
+    fn claimed(&self) -> Option<Arc<Claimed>> {
+        let claimed = self.claimed.lock().expect("no panic while held");
+        claimed.clone()
+    }
+
+    fn set_claimed(&self, token: Token, environment: Environment) {
         let claimed = Claimed {
-            token: identity.token,
-            environment,
+            token,
+            environment: Arc::new(environment),
         };
-        self.claimed.set(claimed).map_err(|_already| {
-            GuestError::new(
-                GuestErrorCode::AlreadyClaimed,
-                "the guest is claimed already",
-            )
-        })
+        *self.claimed.lock().expect("no panic while held") = Some(Arc::new(claimed));
     }
 }
 

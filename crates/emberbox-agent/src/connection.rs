@@ -3,6 +3,7 @@
 //! A connection that breaks the protocol, or whose call could not keep it in
 //! step, is closed.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub(crate) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 pub(crate) struct Connection {
     pub(crate) incoming: Incoming,
     pub(crate) outgoing: Outgoing,
+    /// Who called, if it came over the network.
+    peer: Option<SocketAddr>,
 }
 
 impl Connection {
@@ -62,6 +65,7 @@ impl Connection {
             outgoing: Outgoing {
                 writer: Box::new(writer),
             },
+            peer: None,
         }
     }
 
@@ -74,8 +78,12 @@ impl Connection {
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve(agent: Arc<Agent>, stream: TcpStream) {
+    let peer = stream.peer_addr().ok();
     let (reader, writer) = stream.into_split();
-    let mut connection = Connection::new(reader, writer);
+    let mut connection = Connection {
+        peer,
+        ..Connection::new(reader, writer)
+    };
     let Ok(Ok(first)) = timeout(FIRST_CALL, connection.incoming.next()).await else {
         return;
     };
@@ -137,7 +145,8 @@ fn takes_input(request: &Request) -> bool {
         | Request::Sync
         | Request::Connect { .. }
         | Request::Process(_)
-        | Request::Watch(_) => false,
+        | Request::Watch(_)
+        | Request::Revive(_) => false,
     }
 }
 
@@ -159,7 +168,8 @@ fn admit(
         | Request::Connect { .. }
         | Request::Process(_)
         | Request::Terminal(_)
-        | Request::Watch(_) => false,
+        | Request::Watch(_)
+        | Request::Revive(_) => false,
     };
     if !agent.is_claimed() {
         return if fits_unclaimed {
@@ -221,6 +231,10 @@ async fn answer(
         Request::Process(request) => processes::answer(agent, connection, request).await,
         Request::Terminal(request) => terminals::answer(agent, connection, request).await,
         Request::Watch(spec) => watch::run(agent, connection, spec).await,
+        Request::Revive(revival) => {
+            let done = agent.revive(revival, connection.peer);
+            connection.outgoing.done(done).await
+        }
     }
 }
 

@@ -56,7 +56,9 @@ pub(crate) async fn run(
         Err(error) => return connection.outgoing.send(&FromAgent::Failed(error)).await,
     };
     let started = FromAgent::Started { pid: child.pid() };
-    let Connection { incoming, outgoing } = connection;
+    let Connection {
+        incoming, outgoing, ..
+    } = connection;
     let (tell_ended, ended) = oneshot::channel();
     let watching = async {
         let status = watch(&mut child, stdin, incoming, deadline).await?;

@@ -86,7 +86,9 @@ pub(crate) async fn read(outgoing: &mut Outgoing, path: String) -> Result<(), Ha
 /// Streams a file in; it stands under its name at the end or not at all.
 pub(crate) async fn write(connection: &mut Connection, spec: WriteSpec) -> Result<(), Hangup> {
     let limit = spec.limit;
-    let Connection { incoming, outgoing } = connection;
+    let Connection {
+        incoming, outgoing, ..
+    } = connection;
     let mut draft = match blocking(move || Draft::create(&spec)).await {
         Ok(draft) => draft,
         Err(error) => return outgoing.send(&FromAgent::Failed(error)).await,

@@ -1,11 +1,12 @@
-//! Taking an identity: everything that tells two restores of one seed apart.
+//! Taking an identity: everything that tells two restores of one seed apart, or
+//! the lives of one guest.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use emberbox_guest::{GuestError, GuestErrorCode, Identity};
+use emberbox_guest::{GuestError, GuestErrorCode, Identity, NewName, Revival};
 use nix::libc;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
@@ -21,15 +22,63 @@ const HOSTNAME_LENGTH: usize = 64;
 
 /// Puts all of `identity` but its token and environment into force.
 pub(crate) fn apply(system: &System, identity: &Identity) -> Result<(), GuestError> {
-    check_hostname(&identity.hostname)?;
+    let moment = Moment {
+        entropy: &identity.entropy,
+        unix_time_ns: identity.unix_time_ns,
+        mtu: identity.mtu,
+    };
+    let name = NewName {
+        hostname: identity.hostname.clone(),
+        machine_id: identity.machine_id,
+    };
+    put_in_force(system, &moment, Some(&name))
+}
+
+/// Puts all of `revival` but its token and environment into force.
+pub(crate) fn renew(system: &System, revival: &Revival) -> Result<(), GuestError> {
+    let moment = Moment {
+        entropy: &revival.entropy,
+        unix_time_ns: revival.unix_time_ns,
+        mtu: revival.mtu,
+    };
+    put_in_force(system, &moment, revival.name.as_ref())
+}
+
+/// What is new at the beginning of every life.
+struct Moment<'a> {
+    entropy: &'a [u8; 32],
+    unix_time_ns: u64,
+    mtu: u16,
+}
+
+fn put_in_force(
+    system: &System,
+    moment: &Moment<'_>,
+    name: Option<&NewName>,
+) -> Result<(), GuestError> {
+    if let Some(name) = name {
+        check_hostname(&name.hostname)?;
+    }
     match system.machine() {
-        Machine::Own => apply_to_kernel(identity)?,
+        Machine::Own => {
+            apply_to_kernel(moment)?;
+            if let Some(name) = name {
+                nix::unistd::sethostname(&name.hostname)
+                    .map_err(|error| failed("set the host name", &error.into()))?;
+            }
+        }
         Machine::Shared => {}
     }
-    let name = &identity.hostname;
+    name.map_or(Ok(()), |name| write_name(system, name))
+}
+
+fn write_name(system: &System, name: &NewName) -> Result<(), GuestError> {
+    let NewName {
+        hostname: name,
+        machine_id,
+    } = name;
     let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost\n");
-    let machine_id: String = identity
-        .machine_id
+    let machine_id: String = machine_id
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
@@ -86,18 +135,16 @@ pub(crate) fn write_plain(path: &Path, content: &[u8]) -> io::Result<()> {
     file.write_all(content)
 }
 
-fn apply_to_kernel(identity: &Identity) -> Result<(), GuestError> {
-    sys::add_entropy(&identity.entropy).map_err(|error| failed("add entropy", &error))?;
-    let seconds = identity.unix_time_ns / 1_000_000_000;
-    let nanoseconds = identity.unix_time_ns % 1_000_000_000;
+fn apply_to_kernel(moment: &Moment<'_>) -> Result<(), GuestError> {
+    sys::add_entropy(moment.entropy).map_err(|error| failed("add entropy", &error))?;
+    let seconds = moment.unix_time_ns / 1_000_000_000;
+    let nanoseconds = moment.unix_time_ns % 1_000_000_000;
     // u64 nanoseconds hold under 2^35 seconds, so neither cast cuts.
     let time = TimeSpec::new(seconds as i64, nanoseconds as i64);
     clock_settime(ClockId::CLOCK_REALTIME, time)
         .map_err(|error| failed("set the clock", &error.into()))?;
-    nix::unistd::sethostname(&identity.hostname)
-        .map_err(|error| failed("set the host name", &error.into()))?;
     Interface::new(NETWORK_DEVICE)
-        .and_then(|interface| interface.set_mtu(identity.mtu))
+        .and_then(|interface| interface.set_mtu(moment.mtu))
         .map_err(|error| failed("set the MTU", &error))
 }
 

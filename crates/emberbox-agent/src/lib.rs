@@ -24,6 +24,7 @@ mod identity;
 mod processes;
 mod relay;
 mod seed;
+mod stale;
 mod sys;
 mod system;
 mod terminals;

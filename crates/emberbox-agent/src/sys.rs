@@ -55,15 +55,42 @@ pub(crate) fn wait(pid: Option<i32>) -> io::Result<(i32, ExitStatus)> {
     }
 }
 
-/// A descriptor that becomes readable when the child `pid` ends.
-pub(crate) fn watch_process(pid: i32) -> io::Result<AsyncFd<OwnedFd>> {
+/// A process that need not be our child, for [`descriptor_of`].
+pub(crate) fn open_process(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: no memory is passed. Always close-on-exec.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, libc::PIDFD_NONBLOCK) };
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    owned(fd)
+}
+
+/// A duplicate of another process's descriptor.
+pub(crate) fn descriptor_of(process: &OwnedFd, number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed. Always close-on-exec.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
+    owned(fd)
+}
+
+/// Breaks a TCP connection off: whoever waits for it hears of a reset, and so
+/// does the peer (connect(2), `AF_UNSPEC`).
+pub(crate) fn reset_connection(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: an all-zero sockaddr is valid; its family is AF_UNSPEC.
+    let nobody: libc::sockaddr = unsafe { mem::zeroed() };
+    let size = mem::size_of_val(&nobody) as libc::socklen_t;
+    // SAFETY: `nobody` is valid for `size` bytes.
+    checked(unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, size) })
+}
+
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel just made it for us; descriptors fit an int.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// A descriptor that becomes readable when the child `pid` ends.
+pub(crate) fn watch_process(pid: i32) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: no memory is passed. Always close-on-exec.
+    let pidfd = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, libc::PIDFD_NONBLOCK) })?;
     // SAFETY: an `OwnedFd` stays open and the same for as long as it lives.
     unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }.map_err(Into::into)
 }

@@ -147,7 +147,9 @@ struct Attached {
 
 impl Attached {
     async fn run(mut self, connection: &mut Connection) -> Result<(), Hangup> {
-        let Connection { incoming, outgoing } = connection;
+        let Connection {
+            incoming, outgoing, ..
+        } = connection;
         outgoing.send(&FromAgent::Done).await?;
         tokio::select! {
             shown = show(&mut self.shown, outgoing) => shown?,

@@ -34,7 +34,9 @@ pub(crate) async fn run(
     connection: &mut Connection,
     spec: WatchSpec,
 ) -> Result<(), Hangup> {
-    let Connection { incoming, outgoing } = connection;
+    let Connection {
+        incoming, outgoing, ..
+    } = connection;
     let Ok(_place) = agent.watchers.try_acquire() else {
         let error = GuestError::new(
             GuestErrorCode::LimitReached,

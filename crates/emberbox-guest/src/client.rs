@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use crate::frame::{self, FrameError};
 use crate::{
     Entry, ExecSpec, ExitStatus, FileStat, FromAgent, GENERATION, GuestError, Identity, ListSpec,
-    OutputStream, Pong, Request, ToAgent, Token, WriteSpec,
+    OutputStream, Pong, Request, Revival, ToAgent, Token, WriteSpec,
 };
 
 mod changes;
@@ -162,6 +162,13 @@ impl GuestClient {
     pub async fn claim(&self, identity: Identity) -> Result<(), ClientError> {
         self.plain_as(Token::UNCLAIMED, Request::Claim(identity), ANSWER)
             .await
+    }
+
+    /// Begins a new life of a guest that was restored from a snapshot of
+    /// itself. This client has the token of the old one, so it is of no use any
+    /// more when this returns.
+    pub async fn revive(&self, revival: Revival) -> Result<(), ClientError> {
+        self.plain(Request::Revive(revival), ANSWER).await
     }
 
     /// Warms an unclaimed guest for a memory snapshot.

@@ -17,7 +17,7 @@
 //!
 //! Invariant: an unclaimed agent answers only [`Request::Ping`],
 //! [`Request::PrepareSeed`] and [`Request::Claim`]; a claimed one only calls
-//! that carry its token.
+//! that carry its token. [`Request::Revive`] exchanges it for another.
 
 pub mod frame;
 pub mod message;
@@ -31,7 +31,7 @@ pub mod client;
 
 pub use message::{
     Entry, ExecSpec, ExitStatus, FileKind, FileStat, FromAgent, GuestError, GuestErrorCode,
-    Identity, ListSpec, OutputStream, Pong, Request, ToAgent, WriteSpec,
+    Identity, ListSpec, NewName, OutputStream, Pong, Request, Revival, ToAgent, WriteSpec,
 };
 pub use process::{ProcessEnd, ProcessInfo, ProcessRequest, ProcessSpec};
 pub use terminal::{TerminalRequest, TerminalSize, TerminalSpec};

@@ -79,6 +79,11 @@ pub enum Request {
     /// more, then any number of [`FromAgent::Changes`], until the directory
     /// itself is gone ([`FromAgent::End`]) or the connection closes.
     Watch(WatchSpec),
+    /// Begins a new life of a guest that was restored from a snapshot of
+    /// itself, with the token of its old one; answers [`FromAgent::Done`] when
+    /// everything is in force and connections that led outside are reset.
+    /// Processes and terminals go on.
+    Revive(Revival),
 }
 
 /// What makes a restored guest this sandbox and no other.
@@ -98,6 +103,32 @@ pub struct Identity {
     pub entropy: [u8; 32],
     /// The MTU of the path to the outside.
     pub mtu: u16,
+}
+
+/// What tells the lives of one guest apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Revival {
+    /// The token every later call must carry; the old one opens nothing more.
+    pub token: Token,
+    /// Its name, if it is to be another sandbox than it was.
+    pub name: Option<NewName>,
+    /// Variables every new process of the sandbox sees; the old ones go.
+    pub env: Vec<(String, String)>,
+    /// Wall clock, nanoseconds since the Unix epoch.
+    pub unix_time_ns: u64,
+    /// Fresh bytes for the kernel's random pool; credited as full entropy.
+    pub entropy: [u8; 32],
+    /// The MTU of the path to the outside.
+    pub mtu: u16,
+}
+
+/// What a guest is called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewName {
+    /// Host name, also put into `/etc/hosts` and `/etc/hostname`.
+    pub hostname: String,
+    /// `/etc/machine-id`.
+    pub machine_id: [u8; 16],
 }
 
 /// A command to run.

@@ -2,38 +2,37 @@
 //!
 //! ```text
 //! making ──claimed──▶ running ──ended──▶ removed   (reported)
-//!    └──failed──▶ removed   └──destroy──▶ removed
+//!    └──failed──▶ removed   ├──destroy──▶ removed
+//!                           ├──snapshot──▶ running
+//!                           └──last snapshot──▶ removed
 //! ```
 //!
 //! What follows which event is decided by [`emberbox_core::step`]; this task
 //! only carries it out. Invariant: however the life goes, its last act is
 //! [`Parts::remove`], and if that fails the record stays for the next start.
 
-use std::fs;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use emberbox_core::lifecycle::{Command, Event, Fact};
-use emberbox_core::{SandboxState, Step, VmId, step};
-use emberbox_guest::Identity;
+use emberbox_core::{SandboxState, SnapshotId, Step, VmId, step};
 use emberbox_guest::client::GuestClient;
-use emberbox_runtime::net::{Dialer, Slot, SlotPool};
-use emberbox_runtime::seed::COLD_BOOT;
-use emberbox_runtime::{BootPurpose, Engine, EngineError, ExitReason, Vm, VmSpec, disk};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use emberbox_runtime::net::{Slot, SlotPool};
+use emberbox_runtime::{Engine, ExitReason, Vm};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use crate::host::{BootPath, CreateVm, Created, HostError, HostEvent, Origin, boot_images};
-use crate::ledger::{Ledger, Record};
+use crate::host::{AfterSnapshot, CreateVm, Created, HostError, HostEvent, Snapshotted};
+use crate::ledger::Ledger;
 use crate::secret::HostSecret;
 use crate::seeds::Seeds;
+use crate::snapshots::Snapshots;
+
+mod make;
+mod take;
+
+use take::Taking;
 
 /// Requests waiting for one VM; more callers wait in line.
 const MAILBOX: usize = 8;
-
-/// How long a restored guest may take to answer. It needs 0.2 s on an idle
-/// machine; a hundred at once on two cores need most of this.
-const RESTORED: Duration = Duration::from_secs(60);
 
 /// Everything VMs are made with.
 pub(crate) struct Parts {
@@ -42,6 +41,7 @@ pub(crate) struct Parts {
     pub(crate) seeds: Seeds,
     pub(crate) ledger: Ledger,
     pub(crate) secret: HostSecret,
+    pub(crate) snapshots: Arc<Snapshots>,
 }
 
 /// A VM that is claimed and runs.
@@ -60,12 +60,29 @@ pub(crate) struct Adopted {
 /// How others speak to a VM's task.
 #[derive(Clone)]
 pub(crate) struct Handle {
-    mailbox: mpsc::Sender<Destroy>,
+    mailbox: mpsc::Sender<Request>,
     running: watch::Receiver<Option<Running>>,
+    /// One snapshot at a time; others wait in line.
+    turn: Arc<Semaphore>,
+}
+
+/// What others may ask of a VM's task.
+enum Request {
+    Destroy(Destroy),
+    Snapshot(Ask),
 }
 
 /// Asks for the end; answered when all is gone.
 struct Destroy(oneshot::Sender<()>);
+
+/// Asks for a snapshot.
+struct Ask {
+    id: SnapshotId,
+    after: AfterSnapshot,
+    answer: oneshot::Sender<Result<Snapshotted, HostError>>,
+    /// Given back when it is answered.
+    _turn: OwnedSemaphorePermit,
+}
 
 impl Handle {
     /// The VM, once it is claimed.
@@ -78,11 +95,37 @@ impl Handle {
         let (done, gone) = oneshot::channel();
         // A task that is gone has removed everything already, and one that
         // ends for another reason drops the answer when it has.
-        if self.mailbox.send(Destroy(done)).await.is_ok() {
+        if self
+            .mailbox
+            .send(Request::Destroy(Destroy(done)))
+            .await
+            .is_ok()
+        {
             let _ = gone.await;
         }
         let mut running = self.running.clone();
         while running.changed().await.is_ok() {}
+    }
+
+    /// Takes a snapshot. One that has begun runs to its end whoever waits.
+    pub(crate) async fn snapshot(
+        &self,
+        id: SnapshotId,
+        after: AfterSnapshot,
+    ) -> Result<Snapshotted, HostError> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let turn = turn.map_err(|_closed| HostError::NotRunning)?;
+        let (answer, taken) = oneshot::channel();
+        let ask = Ask {
+            id,
+            after,
+            answer,
+            _turn: turn,
+        };
+        // A task that does not answer has ended with its VM.
+        let sent = self.mailbox.send(Request::Snapshot(ask)).await;
+        sent.map_err(|_gone| HostError::NotRunning)?;
+        taken.await.map_err(|_gone| HostError::NotRunning)?
     }
 }
 
@@ -93,7 +136,7 @@ pub(crate) struct Actor {
     state: SandboxState,
     /// Its network, from the moment it is taken.
     slot: Arc<OnceLock<Arc<Slot>>>,
-    mailbox: mpsc::Receiver<Destroy>,
+    mailbox: mpsc::Receiver<Request>,
     /// Who asked for the end.
     destroyers: Vec<Destroy>,
     publish: watch::Sender<Option<Running>>,
@@ -120,6 +163,7 @@ impl Actor {
             Handle {
                 mailbox: sender,
                 running,
+                turn: Arc::new(Semaphore::new(1)),
             },
         )
     }
@@ -146,7 +190,7 @@ impl Actor {
             }
             Err(error) => {
                 self.record(Fact::Failed);
-                self.finish().await;
+                self.finish(None).await;
                 let _ = answer.send(Err(error));
             }
         }
@@ -166,35 +210,73 @@ impl Actor {
     }
 
     async fn stay(mut self, running: Running, events: mpsc::Sender<HostEvent>) {
-        let ended = tokio::select! {
-            reason = running.vm.wait() => Some(reason),
-            () = self.destroy_admitted() => None,
+        let mut taking: Option<Taking> = None;
+        let end = loop {
+            tokio::select! {
+                reason = running.vm.wait() => break End::Itself(reason),
+                outcome = Taking::outcome(&mut taking) => {
+                    let Some(taken) = taking.take() else { continue };
+                    if taken.ends_the_vm(&outcome) {
+                        break End::Written(taken, outcome);
+                    }
+                    taken.answer(outcome);
+                }
+                // Closed, it asks nothing any more: the VM outlives this server.
+                Some(request) = self.mailbox.recv() => match request {
+                    Request::Destroy(destroy) => {
+                        if self.admits(destroy) {
+                            break End::Destroyed;
+                        }
+                    }
+                    Request::Snapshot(ask) => {
+                        let (parts, vm) = (Arc::clone(&self.parts), Arc::clone(&running.vm));
+                        taking = Some(parts.take(self.id.clone(), vm, ask));
+                    }
+                },
+            }
         };
         self.publish.send_replace(None);
         running.guest.end();
         drop(running);
-        if let Some(reason) = ended {
-            self.record(Fact::Failed);
-            let vm = self.id.clone();
-            self.finish().await;
-            // A receiver that is gone means the server is closing.
-            let _ = events.send(HostEvent::Ended { vm, reason }).await;
-        } else {
-            self.finish().await;
+        match end {
+            End::Itself(reason) => {
+                self.record(Fact::Failed);
+                let vm = self.id.clone();
+                self.finish(taking).await;
+                // A receiver that is gone means the server is closing.
+                let _ = events.send(HostEvent::Ended { vm, reason }).await;
+            }
+            End::Destroyed => self.finish(taking).await,
+            End::Written(taken, outcome) => {
+                self.finish(None).await;
+                taken.answer(outcome);
+            }
         }
     }
 
-    /// Resolves when somebody asked for the end and the state admits it.
+    /// Resolves when somebody asked for the end of a VM that is being made.
     async fn destroy_admitted(&mut self) {
-        while let Some(destroy) = self.mailbox.recv().await {
-            self.destroyers.push(destroy);
-            match step(self.state, Event::Command(Command::Destroy)) {
-                Step::Carry(_) => return,
-                Step::To(_) | Step::Ignore | Step::Deny(_) => {}
+        while let Some(request) = self.mailbox.recv().await {
+            match request {
+                Request::Destroy(destroy) => {
+                    if self.admits(destroy) {
+                        return;
+                    }
+                }
+                Request::Snapshot(ask) => ask.refuse(HostError::NotRunning),
             }
         }
         // Nobody can ask any more: the VM outlives this server.
         std::future::pending().await
+    }
+
+    /// Keeps who asked for the end; whether it comes now.
+    fn admits(&mut self, destroy: Destroy) -> bool {
+        self.destroyers.push(destroy);
+        match step(self.state, Event::Command(Command::Destroy)) {
+            Step::Carry(_) => true,
+            Step::To(_) | Step::Ignore | Step::Deny(_) => false,
+        }
     }
 
     fn record(&mut self, fact: Fact) {
@@ -203,16 +285,24 @@ impl Actor {
         }
     }
 
-    async fn finish(mut self) {
+    /// Removes everything and answers everybody. A snapshot that is under way
+    /// has lost its VM: it fails, or is complete if it had all it needed.
+    async fn finish(mut self, taking: Option<Taking>) {
         match self.parts.remove(&self.id, self.slot.get()).await {
             Ok(()) => self.record(Fact::Destroyed),
             Err(error) => {
                 tracing::error!(vm = %self.id, error = report(&error), "a VM cannot be removed");
             }
         }
+        if let Some(taking) = taking {
+            taking.finish().await;
+        }
         self.mailbox.close();
-        while let Ok(destroy) = self.mailbox.try_recv() {
-            self.destroyers.push(destroy);
+        while let Ok(request) = self.mailbox.try_recv() {
+            match request {
+                Request::Destroy(destroy) => self.destroyers.push(destroy),
+                Request::Snapshot(ask) => ask.refuse(HostError::NotRunning),
+            }
         }
         for Destroy(gone) in self.destroyers.drain(..) {
             let _ = gone.send(());
@@ -220,163 +310,21 @@ impl Actor {
     }
 }
 
-impl Parts {
-    /// Makes and claims a VM. Dropped or failed half-way, it leaves what
-    /// [`Parts::remove`] removes.
-    async fn make(
-        &self,
-        request: CreateVm,
-        own_slot: &OnceLock<Arc<Slot>>,
-    ) -> Result<(Created, Running), HostError> {
-        if let Origin::Snapshot { id, .. } = &request.origin {
-            return Err(HostError::UnknownSnapshot(id.clone()));
-        }
-        let images = emberbox_image::images(self.seeds.home(), &request.image)
-            .map_err(HostError::start)?
-            .ok_or_else(|| HostError::UnknownImage(request.image.clone()))?;
-        let slot = self.slots.take().await.map_err(HostError::start)?;
-        let slot = Arc::clone(own_slot.get_or_init(|| slot));
-        let mut record = Record {
-            vm: request.vm.clone(),
-            sandbox: Some(request.sandbox.clone()),
-            shape: request.shape,
-            images: boot_images(&images),
-            slot: slot.index(),
-            claimed: false,
-        };
-        self.ledger.put(&record).map_err(HostError::start)?;
-        let spec = self.ledger.spec(&record, Arc::clone(&slot));
-
-        let started = Instant::now();
-        let seed = self.seeds.find(&images, request.shape);
-        let (boot_path, vm) = match seed {
-            Some(seed) => match self.restore(&spec, &seed).await {
-                Ok(vm) => (BootPath::Snapshot, vm),
-                Err(error) => {
-                    let vm = &request.vm;
-                    tracing::warn!(%vm, error = report(&error), "restore failed, booting cold");
-                    self.engine
-                        .reap(&spec.place)
-                        .await
-                        .map_err(HostError::start)?;
-                    let _ = fs::remove_file(&spec.scratch);
-                    (BootPath::Cold, self.boot(&spec).await?)
-                }
-            },
-            None => (BootPath::Cold, self.boot(&spec).await?),
-        };
-        let guest = self.claim(&spec, &*vm, &request, boot_path).await?;
-        let boot_ms = u32::try_from(started.elapsed().as_millis()).unwrap_or(u32::MAX);
-        record.claimed = true;
-        self.ledger.put(&record).map_err(HostError::start)?;
-        Ok((Created { boot_path, boot_ms }, Running { vm, guest, slot }))
-    }
-
-    async fn restore(
-        &self,
-        spec: &VmSpec,
-        seed: &emberbox_runtime::seed::SeedFiles,
-    ) -> Result<Arc<dyn Vm>, EngineError> {
-        disk::clone(&seed.scratch, &spec.scratch)
-            .map_err(|error| EngineError::host("cannot clone the seed's disk", error))?;
-        self.engine.restore(spec, &seed.snapshot).await
-    }
-
-    async fn boot(&self, spec: &VmSpec) -> Result<Arc<dyn Vm>, HostError> {
-        emberbox_image::make_scratch(&spec.scratch, spec.shape.disk_mib)
-            .map_err(HostError::start)?;
-        self.engine
-            .boot(spec, BootPurpose::Run)
-            .await
-            .map_err(HostError::start)
-    }
-
-    /// Waits for the guest and gives it its identity.
-    async fn claim(
-        &self,
-        spec: &VmSpec,
-        vm: &dyn Vm,
-        request: &CreateVm,
-        boot_path: BootPath,
-    ) -> Result<GuestClient, HostError> {
-        let token = self.secret.guest_token(&request.vm);
-        let guest = self.guest(&spec.slot, &request.vm);
-        let patience = match boot_path {
-            BootPath::Snapshot => RESTORED,
-            BootPath::Cold => COLD_BOOT,
-        };
-        tokio::select! {
-            pong = guest.wait_ready(Instant::now() + patience) => {
-                pong.map_err(HostError::start)?;
-            }
-            reason = vm.wait() => return Err(ended_early(&reason)),
-        }
-        let identity = Identity {
-            token,
-            hostname: hostname(&request.sandbox),
-            machine_id: rand::random(),
-            env: request.env.clone().into_iter().collect(),
-            unix_time_ns: unix_time_ns(),
-            entropy: rand::random(),
-            mtu: spec.slot.mtu(),
-        };
-        tokio::select! {
-            claimed = guest.claim(identity) => claimed.map_err(HostError::start)?,
-            reason = vm.wait() => return Err(ended_early(&reason)),
-        }
-        Ok(guest)
-    }
-
-    fn guest(&self, slot: &Arc<Slot>, vm: &VmId) -> GuestClient {
-        GuestClient::new(Dialer::new(Arc::clone(slot)), self.secret.guest_token(vm))
-    }
-
-    /// Finds a recorded VM that still runs. `None` leaves it to be removed.
-    pub(crate) async fn find(&self, record: &Record) -> Result<Option<Adopted>, HostError> {
-        if !record.claimed {
-            return Ok(None);
-        }
-        let place = self.ledger.place(&record.vm);
-        let Some(vm) = self.engine.adopt(&place).await.map_err(HostError::start)? else {
-            return Ok(None);
-        };
-        let slot = self
-            .slots
-            .adopt(record.slot)
-            .await
-            .map_err(HostError::start)?;
-        let guest = self.guest(&slot, &record.vm);
-        Ok(Some(Adopted {
-            running: Running { vm, guest, slot },
-        }))
-    }
-
-    /// Ends a VM and removes everything of it, its record last. Idempotent.
-    async fn remove(&self, vm: &VmId, slot: Option<&Arc<Slot>>) -> Result<(), HostError> {
-        self.engine
-            .reap(&self.ledger.place(vm))
-            .await
-            .map_err(HostError::start)?;
-        if let Some(slot) = slot {
-            self.slots.discard(slot).await.map_err(HostError::start)?;
-        }
-        self.ledger.remove(vm).map_err(HostError::start)
-    }
+/// How the time with a running VM ended.
+enum End {
+    /// By itself.
+    Itself(ExitReason),
+    /// Somebody asked for it.
+    Destroyed,
+    /// With its last snapshot.
+    Written(Taking, Result<Snapshotted, HostError>),
 }
 
-fn ended_early(reason: &ExitReason) -> HostError {
-    let detail = format!("the guest ended before it was ready: {reason:?}");
-    HostError::start(EngineError::Start { detail })
-}
-
-/// An identifier as a host name: no underscore.
-fn hostname(sandbox: &emberbox_core::SandboxId) -> String {
-    sandbox.as_str().replace('_', "-")
-}
-
-fn unix_time_ns() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+impl Ask {
+    fn refuse(self, error: HostError) {
+        // Whoever asked may be gone.
+        let _ = self.answer.send(Err(error));
+    }
 }
 
 /// An error with its whole chain of causes, for logs.

@@ -20,26 +20,23 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::actor::{Actor, Handle, Parts, Running, report};
+use crate::capacity::Needs;
 use crate::config::{self, HostConfig};
 use crate::ledger::{Ledger, Record};
 use crate::secret::HostSecret;
 use crate::seeds::Seeds;
+use crate::snapshots::Snapshots;
 
 /// Events kept for a slow reader; a VM's task waits when it is full.
 const EVENTS: usize = 256;
 
-/// Memory that must stay free on the host after a create, in KiB: what the
-/// machine itself needs to stay out of trouble.
-const RESERVED_MEMORY_KIB: u64 = 512 * 1024;
-
-/// Memory a new VM surely takes soon, in KiB: measured 50 to 90 MB.
-const VM_MEMORY_KIB: u64 = 128 * 1024;
-
-/// Disk that must stay free in the data directory, in bytes.
-const RESERVED_DISK: u64 = 1 << 30;
+/// Disk that a snapshot takes besides memory pages and the VM's disk, in
+/// bytes: devices and the lists, with room to spare.
+const SNAPSHOT_OVERHEAD: u64 = 16 << 20;
 
 /// What a VM is to be.
 #[derive(Debug, Clone)]
@@ -235,8 +232,12 @@ impl Host {
             Arc::clone(&slots),
             ledger.clone(),
         );
+        let compatibility = as_engine.describe().snapshot_compatibility.clone();
+        let snapshots =
+            Snapshots::open(&config.data_dir, compatibility).map_err(HostError::start)?;
         let parts = Arc::new(Parts {
             engine: as_engine,
+            snapshots: Arc::new(snapshots),
             slots,
             seeds,
             ledger,
@@ -323,7 +324,7 @@ impl Host {
     /// Makes a VM and claims it. Runs to its end even if the caller goes away:
     /// then [`Host::destroy`] or the next start finds it in the ledger.
     pub async fn create(self: &Arc<Self>, request: CreateVm) -> Result<Created, HostError> {
-        self.check_capacity()?;
+        self.check_room_for(&request)?;
         let (image, shape, vm) = (request.image.clone(), request.shape, request.vm.clone());
         let (answer, created) = oneshot::channel();
         let actor = self.register(&vm);
@@ -370,19 +371,35 @@ impl Host {
         snapshot: &SnapshotId,
         after: AfterSnapshot,
     ) -> Result<Snapshotted, HostError> {
-        let _ = (vm, snapshot, after);
-        Err(HostError::NotRunning)
+        let handle = self.vms().get(vm).cloned();
+        let handle = handle.ok_or(HostError::NotRunning)?;
+        let running = handle.running().ok_or(HostError::NotRunning)?;
+        let memory = running.vm.memory_use().await.map_err(HostError::start)?;
+        let disk = match after {
+            AfterSnapshot::GoOn => disk::allocated_bytes(&self.parts.ledger.scratch(vm)),
+            // It is kept where it is.
+            AfterSnapshot::End => Ok(0),
+        };
+        let needs = Needs {
+            memory: 0,
+            disk: memory.private + disk.unwrap_or(0) + SNAPSHOT_OVERHEAD,
+        };
+        needs.check(&self.data_dir)?;
+        handle.snapshot(snapshot.clone(), after).await
     }
 
     /// Removes a snapshot. Idempotent.
     pub async fn delete_snapshot(&self, snapshot: &SnapshotId) -> Result<(), HostError> {
-        let _ = snapshot;
-        Ok(())
+        let (snapshots, id) = (Arc::clone(&self.parts.snapshots), snapshot.clone());
+        let deleted = spawn_blocking(move || snapshots.delete(&id)).await;
+        let deleted = deleted.map_err(io::Error::from).flatten();
+        deleted.map_err(|error| HostError::Snapshot(error.into()))
     }
 
     /// The snapshots that are complete on this host.
     pub fn snapshots(&self) -> Result<Vec<SnapshotId>, HostError> {
-        Ok(Vec::new())
+        let snapshots = self.parts.snapshots.list();
+        snapshots.map_err(|error| HostError::Snapshot(error.into()))
     }
 
     /// Ends a VM and everything it owns. Idempotent; waits until it is gone.
@@ -435,8 +452,9 @@ impl Host {
 
     async fn adopt_or_reap(self: &Arc<Self>) -> Result<(), HostError> {
         let records = self.parts.ledger.records().map_err(HostError::start)?;
+        let ended = self.parts.snapshots.ended().map_err(HostError::start)?;
         let looked = join_all(records.into_iter().map(|record| async {
-            let found = self.parts.find(&record).await;
+            let found = self.parts.find(&record, &ended).await;
             (record, found)
         }));
         let (mut kept, mut lost) = (HashSet::new(), Vec::new());
@@ -512,18 +530,18 @@ impl Host {
     }
 
     /// Refuses what this machine surely cannot hold.
-    fn check_capacity(&self) -> Result<(), HostError> {
-        use procfs::Current;
-        let memory = procfs::Meminfo::current().map_err(HostError::start)?;
-        let available_kib = memory.mem_available.unwrap_or(memory.mem_free) / 1024;
-        let disk = rustix::fs::statvfs(&self.data_dir).map_err(HostError::start)?;
-        let fits = available_kib >= RESERVED_MEMORY_KIB + VM_MEMORY_KIB
-            && disk.f_bavail * disk.f_frsize >= RESERVED_DISK;
-        if fits {
-            Ok(())
-        } else {
-            Err(HostError::NoCapacity)
+    fn check_room_for(&self, request: &CreateVm) -> Result<(), HostError> {
+        let mut needs = Needs::VM;
+        match &request.origin {
+            Origin::Image => {}
+            Origin::Snapshot { id, keep: _ } => {
+                let found = self.parts.snapshots.find(id, request.shape)?;
+                let (memory, disk) = found.needs();
+                needs.memory += memory;
+                needs.disk += disk;
+            }
         }
+        needs.check(&self.data_dir)
     }
 
     fn running_vm(&self, vm: &VmId) -> Result<Running, HostError> {

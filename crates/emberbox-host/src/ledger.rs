@@ -63,11 +63,23 @@ impl Ledger {
         }
     }
 
+    /// Its disk.
+    pub(crate) fn scratch(&self, vm: &VmId) -> PathBuf {
+        self.dir(vm).join(SCRATCH)
+    }
+
+    /// What is recorded of a VM.
+    pub(crate) fn get(&self, vm: &VmId) -> io::Result<Record> {
+        Ok(serde_json::from_slice(&fs::read(
+            self.dir(vm).join(RECORD),
+        )?)?)
+    }
+
     /// What the engine needs to know about a recorded VM.
     pub(crate) fn spec(&self, record: &Record, slot: Arc<Slot>) -> VmSpec {
         let place = self.place(&record.vm);
         VmSpec {
-            scratch: place.dir.join(SCRATCH),
+            scratch: self.scratch(&record.vm),
             place,
             shape: record.shape,
             images: record.images.clone(),

@@ -10,18 +10,22 @@
 //! | [`config`] | how it is set up, and which engine it gets |
 //! | `ledger` | what it owns, so that it is found after a crash |
 //! | `secret` | what it can prove about itself after a restart |
-//! | `seeds` | which memory snapshots there are, and how new ones come |
+//! | `seeds` | which seeds there are, and how new ones come |
+//! | `snapshots` | which snapshots of sandboxes there are, and if one is whole |
+//! | `capacity` | whether there is room for more |
 //! | `actor` | the life of one VM |
 //!
 //! Invariants: a VM's record exists before anything of it and goes last; one
-//! task owns each VM; a guest is claimed exactly once per life.
+//! task owns each VM; a guest is given its identity exactly once per life.
 
 mod actor;
+mod capacity;
 pub mod config;
 pub mod host;
 mod ledger;
 mod secret;
 mod seeds;
+mod snapshots;
 
 pub use config::{AcceleratorChoice, HostConfig};
 pub use host::{

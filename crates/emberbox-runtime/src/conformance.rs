@@ -23,6 +23,7 @@ use crate::net::{Dialer, SlotPool};
 use crate::seed::{self, COLD_BOOT, SeedFiles};
 
 mod capability;
+mod checkpoint;
 mod isolation;
 mod life;
 mod limit;
@@ -85,6 +86,14 @@ suite![
     isolation::guests_reach_nothing_they_must_not,
     isolation::guests_reach_the_outside_and_dns,
     isolation::an_unclaimed_guest_runs_nothing,
+    checkpoint::brings_back_memory_disk_and_processes,
+    checkpoint::of_a_cold_boot_comes_back,
+    checkpoint::follows_a_checkpoint_and_another_engine,
+    checkpoint::two_restores_are_independent,
+    checkpoint::stands_still_until_it_is_let_go,
+    checkpoint::a_new_life_has_its_own_identity,
+    checkpoint::old_connections_are_reset,
+    checkpoint::a_failed_one_leaves_nothing,
     capability::what_is_declared_works,
     capability::what_is_not_declared_says_so,
 ];
@@ -248,6 +257,8 @@ pub struct Outside {
     pub host_service: std::net::SocketAddr,
     /// Outside: sends one line to whoever connects.
     pub outside_service: std::net::SocketAddr,
+    /// Outside: sends one line to whoever connects and keeps the connection.
+    pub silent_service: std::net::SocketAddr,
     /// A name the upstream resolver answers with the outside server's address.
     pub outside_name: String,
 }

@@ -34,6 +34,29 @@ pub fn clone(source: &Path, target: &Path) -> io::Result<CloneMethod> {
     cloned
 }
 
+/// Tells one content of a file from any other: links have it in common, and a
+/// file that was written since has another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl FileId {
+    /// Of an open file.
+    pub fn of(file: &File) -> io::Result<Self> {
+        let facts = file.metadata()?;
+        Ok(Self {
+            device: facts.dev(),
+            inode: facts.ino(),
+            length: facts.len(),
+            modified: (facts.mtime(), facts.mtime_nsec()),
+        })
+    }
+}
+
 /// Bytes a file really takes on disk.
 pub fn allocated_bytes(path: &Path) -> io::Result<u64> {
     /// The unit of `st_blocks`, whatever the file system's own block size (stat(2)).

@@ -8,7 +8,7 @@
 //! leaves no process and no cgroup of a place, whatever state it was left in;
 //! what is not in [`Capabilities`] answers [`EngineError::NotSupported`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -33,15 +33,26 @@ pub trait Engine: Send + Sync + 'static {
     /// spec whose VM runs is [`EngineError::AlreadyRunning`].
     async fn boot(&self, spec: &VmSpec, purpose: BootPurpose) -> Result<Arc<dyn Vm>, EngineError>;
 
-    /// Restores a snapshot into a new VM, with memory private to it. The
-    /// spec's scratch disk must already be a copy of the snapshot's.
+    /// Restores a seed into a new VM, with memory private to it. The spec's
+    /// scratch disk must already be a copy of the seed's.
     async fn restore(
         &self,
         spec: &VmSpec,
         snapshot: &SnapshotFiles,
     ) -> Result<Arc<dyn Vm>, EngineError>;
 
-    /// Finds the VM of this place if it still runs.
+    /// Restores a checkpoint into a new VM, with memory private to it. The
+    /// spec's scratch disk must already be a copy of that moment's. The vCPUs
+    /// stand still: [`Vm::resume`] lets them go on once the caller has found
+    /// the files to be what was written.
+    async fn restore_checkpoint(
+        &self,
+        spec: &VmSpec,
+        checkpoint: &CheckpointFiles,
+    ) -> Result<Arc<dyn Vm>, EngineError>;
+
+    /// Finds the VM of this place if it still runs. One whose vCPUs were
+    /// stopped stays stopped.
     async fn adopt(&self, place: &VmPlace) -> Result<Option<Arc<dyn Vm>>, EngineError>;
 
     /// Ends whatever is left of this VM's processes and cgroup, and removes the
@@ -58,17 +69,17 @@ pub trait Vm: Send + Sync + 'static {
     /// Lets the vCPUs go on. Idempotent.
     async fn resume(&self) -> Result<(), EngineError>;
 
-    /// Writes memory and devices of a paused VM into `files`. The VM stays
-    /// paused. The scratch disk is the caller's to copy meanwhile. A failure
-    /// leaves no file.
+    /// Writes memory and devices of a paused VM that was booted with
+    /// [`BootPurpose::Seed`] into `files`. The VM stays paused. The scratch
+    /// disk is the caller's to copy meanwhile. A failure leaves no file.
     async fn snapshot(&self, files: &SnapshotFiles) -> Result<(), EngineError>;
 
-    /// Writes only what changed since `base` was written or restored.
-    async fn snapshot_changes(
-        &self,
-        base: &SnapshotFiles,
-        files: &SnapshotFiles,
-    ) -> Result<(), EngineError>;
+    /// Writes memory and devices of any paused VM into `files`: only the pages
+    /// that are the VM's own, beside the seed they replace parts of. The VM
+    /// stays paused and all its writes are in the scratch file, which is the
+    /// caller's to copy meanwhile. Nothing is synced to the disk. A failure
+    /// leaves no file.
+    async fn checkpoint(&self, files: &CheckpointFiles) -> Result<(), EngineError>;
 
     /// Ends the VM at once and waits until its processes and its cgroup are
     /// gone. Idempotent.
@@ -130,13 +141,43 @@ pub enum BootPurpose {
     Seed,
 }
 
-/// The files of one snapshot.
+/// The files of one seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotFiles {
     /// Guest memory; shared by every VM restored from it, never written.
     pub memory: PathBuf,
     /// Device and CPU state.
     pub state: PathBuf,
+}
+
+/// The files of one checkpoint of a running VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointFiles {
+    /// The memory that is the VM's own.
+    pub memory: PathBuf,
+    /// The seed's memory that the rest is in; not there for a VM that booted
+    /// cold. A link where the file system can: never written.
+    pub base: PathBuf,
+    /// Device and CPU state.
+    pub state: PathBuf,
+}
+
+impl CheckpointFiles {
+    /// The usual names in a directory.
+    #[must_use]
+    pub fn in_dir(dir: &Path) -> Self {
+        Self {
+            memory: dir.join("memory"),
+            base: dir.join("base"),
+            state: dir.join("state"),
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn each(&self) -> [&Path; 3] {
+        [&self.memory, &self.base, &self.state]
+    }
 }
 
 /// What an engine is.
@@ -160,10 +201,9 @@ pub enum Capability {
     Pause,
     /// [`Vm::snapshot`] of a VM that was booted with [`BootPurpose::Seed`].
     Seed,
-    /// [`Vm::snapshot`] of any running VM.
-    Snapshot,
-    /// [`Vm::snapshot_changes`].
-    IncrementalSnapshot,
+    /// [`Vm::checkpoint`] of any running VM and
+    /// [`Engine::restore_checkpoint`].
+    Checkpoint,
 }
 
 /// What an engine can do.

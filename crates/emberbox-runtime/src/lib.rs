@@ -29,6 +29,6 @@ pub mod qemu;
 pub mod seed;
 
 pub use engine::{
-    BootImages, BootPurpose, Capabilities, Capability, Engine, EngineDescription, EngineError,
-    ExitReason, MemoryUse, SnapshotFiles, Vm, VmPlace, VmSpec,
+    BootImages, BootPurpose, Capabilities, Capability, CheckpointFiles, Engine, EngineDescription,
+    EngineError, ExitReason, MemoryUse, SnapshotFiles, Vm, VmPlace, VmSpec,
 };

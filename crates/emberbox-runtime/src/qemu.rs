@@ -4,7 +4,9 @@
 //! and private when it is restored, so a restore copies no memory and every VM
 //! writes to pages of its own. QEMU 7.2 opens such a file for writing even to
 //! map it privately; restored VMs therefore get a *sealed* in-memory copy that
-//! the kernel lets nobody write (`memory::SealedMemory`).
+//! the kernel lets nobody write (`memory::SealedMemory`). A guest that booted
+//! cold has a memory file to itself. Either way its own pages can be found and
+//! copied while it stands still (`pages`), without QEMU's help.
 //!
 //! Invariants: QEMU runs in the jail with a user of its own; its control
 //! socket is reachable by root alone; a guest that powers off leaves its QEMU
@@ -14,7 +16,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
@@ -29,22 +31,25 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::cgroup::CgroupTree;
+use crate::disk::FileId;
 use crate::engine::{
-    BootPurpose, Capabilities, Capability, Engine, EngineDescription, EngineError, SnapshotFiles,
-    Vm, VmPlace, VmSpec,
+    BootPurpose, Capabilities, Capability, CheckpointFiles, Engine, EngineDescription, EngineError,
+    SnapshotFiles, Vm, VmPlace, VmSpec,
 };
 use crate::jail::{ARG0, JailSpec, Launcher};
 use crate::process::{Process, ProcessRef};
 
 mod args;
 mod bare;
+mod checkpoint;
 mod memory;
+mod pages;
 mod qmp;
 mod vm;
 
-use args::{CommandLine, Inherited, Memory};
+use args::{CommandLine, Incoming, Inherited, Memory};
 use memory::SealedMemory;
-use vm::{MemoryOrigin, QemuVm};
+use vm::{Begin, MemoryOrigin, Pages, QemuVm};
 
 /// The engine's name.
 const NAME: &str = "qemu";
@@ -58,6 +63,10 @@ const CONTROL_SOCKET: &str = "qmp.sock";
 const LOG_FILE: &str = "vmm.log";
 const JAIL_ROOT: &str = "jail";
 const SEED_MEMORY: &str = "memory";
+/// A link to the memory of the seed it came from.
+const BASE_MEMORY: &str = "base";
+/// How many bytes of memory its guest has.
+const MEMORY_BYTES: &str = "vmm.memory";
 
 /// How long a killed process may take to end. One in the middle of a large
 /// write to a slow disk takes seconds.
@@ -196,7 +205,7 @@ pub struct Qemu {
     description: EngineDescription,
     cgroups: CgroupTree,
     /// Seed memory in use, by file: kept while a VM or a restore needs it.
-    sealed: Mutex<HashMap<PathBuf, Weak<SealedMemory>>>,
+    sealed: Mutex<HashMap<FileId, Weak<SealedMemory>>>,
     /// The most recent ones, so that an idle host does not load them anew.
     recent: Mutex<Vec<Arc<SealedMemory>>>,
 }
@@ -241,22 +250,32 @@ impl Qemu {
         self.cgroups.remove_if_empty();
     }
 
+    /// The memory of a seed, or of what a checkpoint links to.
     fn sealed_memory(&self, file: &Path) -> Result<Arc<SealedMemory>, EngineError> {
+        let cannot =
+            |e| EngineError::host(format!("cannot load seed memory {}", file.display()), e);
+        let source = File::open(file).map_err(cannot)?;
+        let id = FileId::of(&source).map_err(cannot)?;
         let mut sealed = self.sealed.lock().expect("no panic while held");
-        if let Some(memory) = sealed.get(file).and_then(Weak::upgrade) {
+        if let Some(memory) = sealed.get(&id).and_then(Weak::upgrade) {
             return Ok(memory);
         }
-        let doing = || format!("cannot load seed memory {}", file.display());
-        let memory = SealedMemory::load(file).map_err(|e| EngineError::host(doing(), e))?;
-        let memory = Arc::new(memory);
+        let memory = Arc::new(SealedMemory::load(&source).map_err(cannot)?);
         sealed.retain(|_, memory| memory.strong_count() > 0);
-        sealed.insert(file.to_owned(), Arc::downgrade(&memory));
+        sealed.insert(id, Arc::downgrade(&memory));
+        Ok(memory)
+    }
+
+    /// Keeps a seed's memory loaded for the next restore.
+    fn keep_loaded(&self, memory: &Arc<SealedMemory>) {
         let mut recent = self.recent.lock().expect("no panic while held");
+        if recent.iter().any(|kept| Arc::ptr_eq(kept, memory)) {
+            return;
+        }
         if recent.len() == RECENT_SEEDS {
             recent.remove(0);
         }
-        recent.push(Arc::clone(&memory));
-        Ok(memory)
+        recent.push(Arc::clone(memory));
     }
 
     async fn start(&self, spec: &VmSpec, how: Start<'_>) -> Result<Arc<dyn Vm>, EngineError> {
@@ -273,7 +292,13 @@ impl Qemu {
     async fn launch(&self, spec: &VmSpec, how: Start<'_>) -> Result<Arc<dyn Vm>, EngineError> {
         let place = &spec.place;
         let mut inherited = Inherited::default();
-        let (command_line, memory, state) = self.command_line(spec, how, &mut inherited)?;
+        let Started {
+            arguments,
+            memory,
+            begin,
+        } = self.command_line(spec, how, &mut inherited)?;
+        fs::write(place.dir.join(MEMORY_BYTES), memory_bytes(spec).to_string())
+            .map_err(|e| EngineError::host("cannot record the memory's size", e))?;
         let root = spec.place.dir.join(JAIL_ROOT);
         fs::create_dir_all(&root)
             .map_err(|e| EngineError::host("cannot make the jail directory", e))?;
@@ -289,14 +314,14 @@ impl Qemu {
                 .collect(),
             pid_file: spec.place.dir.join(PID_FILE),
             program: self.config.program.clone(),
-            args: command_line,
+            args: arguments,
         };
         self.run_jail(spec, &jail, inherited).await?;
         let process = self
             .find_process(place)?
             .ok_or_else(|| start_error(place, "it ended at once"))?;
         let vm = QemuVm::connect(place, process, self.cgroups.clone(), memory).await?;
-        let begun = vm.begin(state).await;
+        let begun = vm.begin(begin).await;
         begun.map_err(|error| start_error(place, &error.to_string()))?;
         Ok(vm)
     }
@@ -306,60 +331,40 @@ impl Qemu {
         spec: &VmSpec,
         how: Start<'_>,
         inherited: &mut Inherited,
-    ) -> Result<(Vec<OsString>, MemoryOrigin, Option<RawFd>), EngineError> {
-        let open = |path: &Path| {
-            File::open(path)
-                .map_err(|e| EngineError::host(format!("cannot open {}", path.display()), e))
-        };
-        let (memory, origin, kernel, initramfs, state) = match how {
-            Start::Boot(purpose) => {
-                let (memory, origin) = match purpose {
-                    BootPurpose::Run => (Memory::Anonymous, MemoryOrigin::Private),
-                    BootPurpose::Seed => {
-                        let path = spec.place.dir.join(SEED_MEMORY);
-                        let file = seed_memory_file(&path, spec)?;
-                        (
-                            Memory::SharedFile(inherited.add(file)),
-                            MemoryOrigin::SeedFile(path),
-                        )
-                    }
-                };
-                let kernel = inherited.add(open(&spec.images.kernel)?);
-                let initramfs = inherited.add(open(&spec.images.initramfs)?);
-                (memory, origin, kernel, Some(initramfs), None)
+    ) -> Result<Started, EngineError> {
+        let GuestMemory { memory, origin } = self.guest_memory(spec, how, inherited)?;
+        let images = &spec.images;
+        let (kernel, initramfs) = match how {
+            Start::Boot(_) => (
+                inherited.add(open(&images.kernel)?),
+                Some(inherited.add(open(&images.initramfs)?)),
+            ),
+            Start::Seed(_) | Start::Checkpoint(_) => {
+                let header = memory::kernel_header(&images.kernel, KERNEL_HEADER)?;
+                (inherited.add(header), None)
             }
-            Start::Restore(files) => {
+        };
+        let (incoming, begin) = match how {
+            Start::Boot(_) => (Incoming::Nothing, Begin::Boot),
+            Start::Seed(files) => {
                 let state = inherited.add(open(&files.state)?);
-                let kernel =
-                    inherited.add(memory::kernel_header(&spec.images.kernel, KERNEL_HEADER)?);
-                if files.memory.exists() {
-                    let sealed = self.sealed_memory(&files.memory)?;
-                    let fd = sealed
-                        .descriptor()
-                        .map_err(|e| EngineError::host("dup", e))?;
-                    let memory = Memory::PrivateFile(inherited.add(fd));
-                    (
-                        memory,
-                        MemoryOrigin::Sealed(sealed),
-                        kernel,
-                        None,
-                        Some(state),
-                    )
-                } else {
-                    (
-                        Memory::Anonymous,
-                        MemoryOrigin::Private,
-                        kernel,
-                        None,
-                        Some(state),
-                    )
-                }
+                (Incoming::Seed, Begin::Seed { state })
+            }
+            Start::Checkpoint(files) => {
+                let state = inherited.add(open(&files.state)?);
+                // Memory of its own has them already.
+                let pages = match origin {
+                    MemoryOrigin::Sealed(_) => Some(Pages {
+                        file: open(&files.memory)?,
+                        memory: memory_bytes(spec),
+                    }),
+                    MemoryOrigin::SeedFile(_) | MemoryOrigin::Vmm => None,
+                };
+                (Incoming::Devices, Begin::Checkpoint { state, pages })
             }
         };
-        let layers = spec
-            .images
-            .layers
-            .iter()
+        let layers = images.layers.iter();
+        let layers = layers
             .map(|layer| Ok(inherited.add(open(layer)?)))
             .collect::<Result<Vec<_>, EngineError>>()?;
         let scratch = OpenOptions::new()
@@ -382,9 +387,83 @@ impl Qemu {
             scratch: inherited.add(scratch),
             tap: inherited.add(tap),
             control: inherited.add(control_socket(spec)?),
-            starts_from_state: state.is_some(),
+            incoming,
         };
-        Ok((line.build(), origin, state))
+        Ok(Started {
+            arguments: line.build(),
+            memory: origin,
+            begin,
+        })
+    }
+
+    /// Prepares what the guest's memory is mapped from.
+    fn guest_memory(
+        &self,
+        spec: &VmSpec,
+        how: Start<'_>,
+        inherited: &mut Inherited,
+    ) -> Result<GuestMemory, EngineError> {
+        let own = || {
+            memory::own(memory_bytes(spec))
+                .map_err(|e| EngineError::host("cannot make the guest's memory", e))
+        };
+        match how {
+            Start::Boot(BootPurpose::Run) => Ok(GuestMemory {
+                memory: Memory::OwnFile(inherited.add(own()?)),
+                origin: MemoryOrigin::Vmm,
+            }),
+            Start::Boot(BootPurpose::Seed) => {
+                let path = spec.place.dir.join(SEED_MEMORY);
+                let file = seed_memory_file(&path, spec)?;
+                Ok(GuestMemory {
+                    memory: Memory::OwnFile(inherited.add(file)),
+                    origin: MemoryOrigin::SeedFile(path),
+                })
+            }
+            Start::Seed(files) => {
+                let memory = self.view(spec, &files.memory, inherited)?;
+                if let MemoryOrigin::Sealed(sealed) = &memory.origin {
+                    self.keep_loaded(sealed);
+                }
+                Ok(memory)
+            }
+            Start::Checkpoint(files) if files.base.exists() => {
+                self.view(spec, &files.base, inherited)
+            }
+            Start::Checkpoint(files) => {
+                let own = own()?;
+                pages::load_into_file(&open(&files.memory)?, &own, memory_bytes(spec))
+                    .map_err(|e| EngineError::host("cannot load the guest's memory", e))?;
+                Ok(GuestMemory {
+                    memory: Memory::OwnFile(inherited.add(own)),
+                    origin: MemoryOrigin::Vmm,
+                })
+            }
+        }
+    }
+
+    /// A private view of a seed's memory. The VM keeps a link to its file, so
+    /// that its checkpoints have it though the seed goes.
+    fn view(
+        &self,
+        spec: &VmSpec,
+        base: &Path,
+        inherited: &mut Inherited,
+    ) -> Result<GuestMemory, EngineError> {
+        let link = spec.place.dir.join(BASE_MEMORY);
+        remove_file(&link)?;
+        if let Err(error) = fs::hard_link(base, &link) {
+            // Another file system: a checkpoint takes it from the VMM.
+            tracing::debug!(%error, "no link to the seed's memory");
+        }
+        let sealed = self.sealed_memory(base)?;
+        let fd = sealed
+            .descriptor()
+            .map_err(|e| EngineError::host("dup", e))?;
+        Ok(GuestMemory {
+            memory: Memory::PrivateFile(inherited.add(fd)),
+            origin: MemoryOrigin::Sealed(sealed),
+        })
     }
 
     async fn run_jail(
@@ -457,7 +536,21 @@ impl Qemu {
 #[derive(Clone, Copy)]
 enum Start<'a> {
     Boot(BootPurpose),
-    Restore(&'a SnapshotFiles),
+    Seed(&'a SnapshotFiles),
+    Checkpoint(&'a CheckpointFiles),
+}
+
+/// What a QEMU is started with.
+struct Started {
+    arguments: Vec<OsString>,
+    memory: MemoryOrigin,
+    begin: Begin,
+}
+
+/// A guest's memory, for the command line and for this process.
+struct GuestMemory {
+    memory: Memory,
+    origin: MemoryOrigin,
 }
 
 #[async_trait]
@@ -467,7 +560,7 @@ impl Engine for Qemu {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities(&[Capability::Pause, Capability::Seed, Capability::Snapshot])
+        Capabilities(&[Capability::Pause, Capability::Seed, Capability::Checkpoint])
     }
 
     async fn boot(&self, spec: &VmSpec, purpose: BootPurpose) -> Result<Arc<dyn Vm>, EngineError> {
@@ -479,16 +572,23 @@ impl Engine for Qemu {
         spec: &VmSpec,
         snapshot: &SnapshotFiles,
     ) -> Result<Arc<dyn Vm>, EngineError> {
-        self.start(spec, Start::Restore(snapshot)).await
+        self.start(spec, Start::Seed(snapshot)).await
+    }
+
+    async fn restore_checkpoint(
+        &self,
+        spec: &VmSpec,
+        checkpoint: &CheckpointFiles,
+    ) -> Result<Arc<dyn Vm>, EngineError> {
+        self.start(spec, Start::Checkpoint(checkpoint)).await
     }
 
     async fn adopt(&self, place: &VmPlace) -> Result<Option<Arc<dyn Vm>>, EngineError> {
         let Some(process) = self.find_process(place)? else {
             return Ok(None);
         };
-        // Its memory's origin only matters for seeds, and a seed that was being
-        // taken when its host died is taken anew.
-        let origin = MemoryOrigin::Private;
+        // A seed that was being taken when its host died is taken anew.
+        let origin = MemoryOrigin::Vmm;
         let vm = QemuVm::connect(place, process, self.cgroups.clone(), origin).await?;
         Ok(Some(vm))
     }
@@ -522,11 +622,25 @@ impl Engine for Qemu {
                 })?;
         }
         vm::remove_cgroup(&self.cgroups, &place.id).await?;
-        for name in [PID_FILE, CONTROL_SOCKET, SEED_MEMORY] {
+        for name in [
+            PID_FILE,
+            CONTROL_SOCKET,
+            SEED_MEMORY,
+            BASE_MEMORY,
+            MEMORY_BYTES,
+        ] {
             remove_file(&place.dir.join(name))?;
         }
         Ok(())
     }
+}
+
+fn open(path: &Path) -> Result<File, EngineError> {
+    File::open(path).map_err(|e| EngineError::host(format!("cannot open {}", path.display()), e))
+}
+
+fn memory_bytes(spec: &VmSpec) -> u64 {
+    u64::from(spec.shape.memory_mib) << 20
 }
 
 fn seed_memory_file(path: &Path, spec: &VmSpec) -> Result<OwnedFd, EngineError> {
@@ -538,7 +652,7 @@ fn seed_memory_file(path: &Path, spec: &VmSpec) -> Result<OwnedFd, EngineError> 
             .truncate(true)
             .mode(0o600)
             .open(path)?;
-        file.set_len(u64::from(spec.shape.memory_mib) << 20)?;
+        file.set_len(memory_bytes(spec))?;
         std::os::unix::fs::fchown(&file, Some(spec.slot.uid()), Some(spec.slot.uid()))?;
         Ok(file.into())
     };

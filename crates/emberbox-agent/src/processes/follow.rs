@@ -39,7 +39,9 @@ impl Follower<'_> {
         mut from: u64,
         live: bool,
     ) -> Result<(), Hangup> {
-        let Connection { incoming, outgoing } = connection;
+        let Connection {
+            incoming, outgoing, ..
+        } = connection;
         outgoing.send(&FromAgent::Done).await?;
         // Without this, who writes faster than it is read here has no end.
         let until = if live {

@@ -165,7 +165,7 @@ pub(super) async fn is_adopted_by_another_engine(fixture: &Fixture) -> Outcome {
 
 /// Runs `work` on a runtime of its own that ends at once, with all its tasks
 /// and sockets, as a killed server does.
-fn in_a_process_that_dies<T, F>(work: impl FnOnce() -> F + Send) -> Result<T, Failure>
+pub(super) fn in_a_process_that_dies<T, F>(work: impl FnOnce() -> F + Send) -> Result<T, Failure>
 where
     T: Send,
     F: Future<Output = Result<T, Failure>>,

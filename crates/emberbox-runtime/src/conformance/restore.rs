@@ -98,7 +98,7 @@ pub(super) async fn a_seed_cannot_be_written_by_its_vms(fixture: &Fixture) -> Ou
     fixture.end(guest).await
 }
 
-fn digest(path: &std::path::Path) -> Result<u64, Failure> {
+pub(super) fn digest(path: &std::path::Path) -> Result<u64, Failure> {
     use std::hash::Hasher;
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write(&std::fs::read(path).map_err(failed)?);

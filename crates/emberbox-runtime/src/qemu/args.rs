@@ -42,10 +42,8 @@ impl Inherited {
 
 /// Where guest memory comes from.
 pub(super) enum Memory {
-    /// Fresh and private.
-    Anonymous,
-    /// A file that is to hold the memory of a seed.
-    SharedFile(RawFd),
+    /// A file of this VM alone.
+    OwnFile(RawFd),
     /// A private, copy-on-write view of a seed's memory.
     PrivateFile(RawFd),
 }
@@ -63,8 +61,18 @@ pub(super) struct CommandLine<'a> {
     pub(super) scratch: RawFd,
     pub(super) tap: RawFd,
     pub(super) control: RawFd,
-    /// Waits for a state instead of booting.
-    pub(super) starts_from_state: bool,
+    pub(super) incoming: Incoming,
+}
+
+/// What a QEMU waits for instead of booting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Incoming {
+    /// Nothing: it boots.
+    Nothing,
+    /// A seed's state.
+    Seed,
+    /// A checkpoint's devices; it stands still when it has them.
+    Devices,
 }
 
 impl CommandLine<'_> {
@@ -84,7 +92,7 @@ impl CommandLine<'_> {
         args.pair(
             "-machine",
             format!(
-                "{},memory-backend=ram,dump-guest-core=off",
+                "{},memory-backend=ram,dump-guest-core=off,suppress-vmdesc=on",
                 self.machine.argument()
             ),
         );
@@ -94,26 +102,35 @@ impl CommandLine<'_> {
         self.control_and_console(&mut args);
         self.boot(&mut args);
         self.devices(&mut args);
-        if self.starts_from_state {
-            args.pair("-incoming", "defer");
-        }
+        self.incoming(&mut args);
         args.0
+    }
+
+    fn incoming(&self, args: &mut Args) {
+        match self.incoming {
+            Incoming::Nothing => {}
+            Incoming::Seed => args.pair("-incoming", "defer"),
+            Incoming::Devices => {
+                args.pair("-incoming", "defer");
+                args.flag("-S");
+                // `xen-save-devices-state` writes devices and nothing around
+                // them: neither the configuration before nor the description
+                // after them that a migration has.
+                args.pair("-global", "migration.send-configuration=off");
+            }
+        }
     }
 
     fn memory_backend(&self) -> String {
         let size = self.shape.memory_mib;
-        let (kind, rest) = match self.memory {
-            Memory::Anonymous => ("memory-backend-ram", String::new()),
-            Memory::SharedFile(fd) => (
-                "memory-backend-file",
-                format!(",share=on,mem-path=/proc/self/fd/{fd}"),
-            ),
-            Memory::PrivateFile(fd) => (
-                "memory-backend-file",
-                format!(",share=off,mem-path=/proc/self/fd/{fd}"),
-            ),
+        let (share, fd) = match self.memory {
+            Memory::OwnFile(fd) => ("on", fd),
+            Memory::PrivateFile(fd) => ("off", fd),
         };
-        format!("{kind},id=ram,size={size}M,merge=off{rest}")
+        format!(
+            "memory-backend-file,id=ram,size={size}M,merge=off,share={share},\
+             mem-path=/proc/self/fd/{fd}"
+        )
     }
 
     fn control_and_console(&self, args: &mut Args) {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use command_fds::{CommandFdExt, FdMapping};
 
-use super::{EngineError, Inherited, PID_FILE, ProcessRef, Qemu, QemuVm, Start, start_error};
+use super::{
+    EngineError, Inherited, PID_FILE, ProcessRef, Qemu, QemuVm, Start, Started, start_error,
+};
 use crate::engine::{SnapshotFiles, Vm, VmSpec};
 
 impl Qemu {
@@ -19,8 +21,11 @@ impl Qemu {
     ) -> Result<Arc<dyn Vm>, EngineError> {
         let place = &spec.place;
         let mut inherited = Inherited::default();
-        let (arguments, memory, state) =
-            self.command_line(spec, Start::Restore(snapshot), &mut inherited)?;
+        let Started {
+            arguments,
+            memory,
+            begin,
+        } = self.command_line(spec, Start::Seed(snapshot), &mut inherited)?;
         let mappings = inherited
             .into_numbered()
             .map(|(child_fd, parent_fd)| FdMapping {
@@ -50,7 +55,7 @@ impl Qemu {
             .map_err(|e| EngineError::host("cannot watch QEMU", e))?
             .ok_or_else(|| start_error(place, "it ended at once"))?;
         let vm = QemuVm::connect(place, process, self.cgroups.clone(), memory).await?;
-        vm.begin(state).await?;
+        vm.begin(begin).await?;
         Ok(vm)
     }
 }

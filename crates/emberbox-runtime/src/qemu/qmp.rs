@@ -129,6 +129,18 @@ impl Qmp {
             .map(drop)
     }
 
+    /// Hands QEMU a descriptor to open under a name (command `add-fd`): the
+    /// number of the set that holds it, until `remove-fd`.
+    pub(super) async fn add_fd(&self, fd: BorrowedFd<'_>) -> Result<u64, EngineError> {
+        let added = self.send("add-fd", json!({}), Some(fd)).await?;
+        added["fdset-id"]
+            .as_u64()
+            .ok_or_else(|| EngineError::Control {
+                command: "add-fd",
+                detail: "it named no set".to_owned(),
+            })
+    }
+
     /// Resolves when the guest is not alive any more. Cancel-safe.
     pub(super) async fn ended(&self) -> GuestFact {
         let mut fact = self.fact.clone();

@@ -1,6 +1,6 @@
 //! One running QEMU.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,10 +18,12 @@ use tokio::time::{Instant, sleep};
 use super::args::CONSOLE_RING_KIB;
 use super::memory::SealedMemory;
 use super::qmp::{GuestFact, Qmp};
-use super::{CONTROL_SOCKET, remove_file, start_error};
+use super::{CONTROL_SOCKET, checkpoint, pages, remove_file, start_error};
 use crate::cgroup::CgroupTree;
 use crate::disk;
-use crate::engine::{Capability, EngineError, ExitReason, MemoryUse, SnapshotFiles, Vm, VmPlace};
+use crate::engine::{
+    CheckpointFiles, EngineError, ExitReason, MemoryUse, SnapshotFiles, Vm, VmPlace,
+};
 use crate::process::{self, Process};
 
 /// Between attempts to remove a cgroup that is still busy.
@@ -33,22 +35,39 @@ const CGROUP_BUSY: Duration = Duration::from_secs(5);
 /// Console text that goes into an exit reason.
 const LAST_WORDS: usize = 500;
 
-/// Where a VM's memory came from: what its snapshot has to hold.
+/// Where a VM's memory came from.
 pub(super) enum MemoryOrigin {
-    /// Its own; a snapshot's state holds it.
-    Private,
+    /// Not this process's to hold: the VMM has it.
+    Vmm,
     /// The file that is to become a seed's memory.
     SeedFile(PathBuf),
     /// A private view of a seed's memory, kept loaded while this VM runs.
-    Sealed(#[expect(dead_code, reason = "held for its life only")] Arc<SealedMemory>),
+    Sealed(Arc<SealedMemory>),
+}
+
+/// What a QEMU that was just started is to begin with.
+pub(super) enum Begin {
+    /// Its kernel boots.
+    Boot,
+    /// A seed's state, from an inherited descriptor; it runs then.
+    Seed { state: RawFd },
+    /// A checkpoint's devices, from an inherited descriptor, and the pages that
+    /// go into its memory first; it stands still then.
+    Checkpoint { state: RawFd, pages: Option<Pages> },
+}
+
+/// Pages for a guest of so many bytes of memory.
+pub(super) struct Pages {
+    pub(super) file: File,
+    pub(super) memory: u64,
 }
 
 /// A running QEMU.
 pub(super) struct QemuVm {
     id: VmId,
-    dir: PathBuf,
-    process: Process,
-    qmp: Qmp,
+    pub(super) dir: PathBuf,
+    pub(super) process: Process,
+    pub(super) qmp: Qmp,
     cgroups: CgroupTree,
     memory: MemoryOrigin,
     /// Somebody here asked for the end.
@@ -88,22 +107,40 @@ impl QemuVm {
     }
 
     /// Prepares a QEMU that was just started for snapshots, and gives one that
-    /// waits for a state the inherited descriptor it comes from.
-    pub(super) async fn begin(&self, state: Option<RawFd>) -> Result<(), EngineError> {
+    /// waits for a state what it needs.
+    pub(super) async fn begin(&self, start: Begin) -> Result<(), EngineError> {
         // A memory file that is shared is not written into the state as well.
         let on = ["x-ignore-shared", "events"]
             .map(|capability| json!({ "capability": capability, "state": true }));
         self.qmp
             .execute("migrate-set-capabilities", json!({ "capabilities": on }))
             .await?;
-        if let Some(state) = state {
-            self.qmp
-                .migrate("migrate-incoming", format!("fd:{state}"))
-                .await?;
-            // A state remembers that it was saved paused.
-            self.qmp.execute("cont", json!({})).await?;
+        match start {
+            Begin::Boot => Ok(()),
+            Begin::Seed { state } => {
+                self.load_state(state).await?;
+                // A state remembers that it was saved paused.
+                self.qmp.execute("cont", json!({})).await.map(drop)
+            }
+            Begin::Checkpoint { state, pages } => {
+                // Devices look at guest memory when they are loaded, and the
+                // generation id is written to it.
+                if let Some(Pages { file, memory }) = pages {
+                    let pid = self.process.pid();
+                    checkpoint::blocking("cannot put back memory", move || {
+                        pages::load_into_process(&file, pid, memory)
+                    })
+                    .await?;
+                }
+                self.load_state(state).await
+            }
         }
-        Ok(())
+    }
+
+    async fn load_state(&self, state: RawFd) -> Result<(), EngineError> {
+        self.qmp
+            .migrate("migrate-incoming", format!("fd:{state}"))
+            .await
     }
 
     /// Waits for the end, finds out why, and cleans up after the process.
@@ -164,6 +201,16 @@ impl QemuVm {
         ExitReason::GuestShutdown
     }
 
+    async fn check_paused(&self, command: &'static str) -> Result<(), EngineError> {
+        self.check_running()?;
+        let status = self.qmp.execute("query-status", json!({})).await?;
+        if status["running"].as_bool() == Some(false) {
+            return Ok(());
+        }
+        let detail = "the VM must be paused first".to_owned();
+        Err(EngineError::Control { command, detail })
+    }
+
     fn check_running(&self) -> Result<(), EngineError> {
         if self.ended.borrow().is_some() {
             return Err(EngineError::NotRunning(self.id.clone()));
@@ -198,20 +245,21 @@ impl Vm for QemuVm {
     }
 
     async fn snapshot(&self, files: &SnapshotFiles) -> Result<(), EngineError> {
-        self.check_running()?;
-        let status = self.qmp.execute("query-status", json!({})).await?;
-        if status["running"].as_bool() != Some(false) {
-            let detail = "the VM must be paused first".to_owned();
-            return Err(EngineError::Control {
-                command: "migrate",
-                detail,
-            });
-        }
+        const COMMAND: &str = "migrate";
+        self.check_paused(COMMAND).await?;
+        let memory = match &self.memory {
+            MemoryOrigin::SeedFile(path) => path,
+            MemoryOrigin::Vmm | MemoryOrigin::Sealed(_) => {
+                return Err(EngineError::Control {
+                    command: COMMAND,
+                    detail: "the VM was not booted to be a seed".to_owned(),
+                });
+            }
+        };
         let saved = self.save_state(&files.state).await;
-        let saved = saved.and_then(|()| match &self.memory {
-            MemoryOrigin::SeedFile(path) => disk::move_file(path, &files.memory)
-                .map_err(|e| EngineError::host("cannot keep the seed's memory", e)),
-            MemoryOrigin::Private | MemoryOrigin::Sealed(_) => Ok(()),
+        let saved = saved.and_then(|()| {
+            disk::move_file(memory, &files.memory)
+                .map_err(|e| EngineError::host("cannot keep the seed's memory", e))
         });
         if saved.is_err() {
             remove_file(&files.state)?;
@@ -219,16 +267,15 @@ impl Vm for QemuVm {
         saved
     }
 
-    async fn snapshot_changes(
-        &self,
-        _base: &SnapshotFiles,
-        _files: &SnapshotFiles,
-    ) -> Result<(), EngineError> {
-        let capability = Capability::IncrementalSnapshot;
-        Err(EngineError::NotSupported {
-            engine: super::NAME,
-            capability,
-        })
+    async fn checkpoint(&self, files: &CheckpointFiles) -> Result<(), EngineError> {
+        self.check_paused("xen-save-devices-state").await?;
+        let written = checkpoint::write(self, files).await;
+        if written.is_err() {
+            for file in files.each() {
+                remove_file(file)?;
+            }
+        }
+        written
     }
 
     async fn stop(&self) -> Result<(), EngineError> {

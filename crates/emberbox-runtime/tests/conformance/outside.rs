@@ -30,6 +30,7 @@ pub(crate) struct OutsideWorld {
     pub resolver: SocketAddr,
     host_service: SocketAddr,
     outside_service: SocketAddr,
+    silent_service: SocketAddr,
 }
 
 impl OutsideWorld {
@@ -48,17 +49,18 @@ impl OutsideWorld {
         ip(&format!("-n {NAMESPACE} addr add {FAR}/30 dev {FAR_LINK}"));
         ip(&format!("-n {NAMESPACE} link set {FAR_LINK} up"));
 
-        let listener = thread::spawn(|| {
+        let listeners = thread::spawn(|| {
             let namespace = std::fs::File::open(format!("/run/netns/{NAMESPACE}")).unwrap();
             setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-            TcpListener::bind((FAR, 0)).unwrap()
+            [(); 2].map(|()| TcpListener::bind((FAR, 0)).unwrap())
         });
-        let outside_service = greet_everyone(listener.join().unwrap());
-        let host_service = greet_everyone(TcpListener::bind((NEAR, 0)).unwrap());
+        let [greeting, silent] = listeners.join().unwrap();
+        let host = TcpListener::bind((NEAR, 0)).unwrap();
         Self {
             resolver: answer_queries(),
-            host_service,
-            outside_service,
+            host_service: greet_everyone(host, Then::Close),
+            outside_service: greet_everyone(greeting, Then::Close),
+            silent_service: greet_everyone(silent, Then::Keep),
         }
     }
 
@@ -67,6 +69,7 @@ impl OutsideWorld {
         Outside {
             host_service: self.host_service,
             outside_service: self.outside_service,
+            silent_service: self.silent_service,
             outside_name: NAME.to_owned(),
         }
     }
@@ -86,13 +89,26 @@ fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments} failed");
 }
 
+/// What a server does after its greeting.
+#[derive(Clone, Copy)]
+enum Then {
+    Close,
+    Keep,
+}
+
 /// Serves until the test process ends.
-fn greet_everyone(listener: TcpListener) -> SocketAddr {
+fn greet_everyone(listener: TcpListener, then: Then) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
+        let mut kept = Vec::new();
         for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
             // A client that is gone already needs no greeting.
-            let _ = stream.and_then(|mut stream| stream.write_all(b"hello from outside\n"));
+            let _ = stream.write_all(b"hello from outside\n");
+            match then {
+                Then::Close => {}
+                Then::Keep => kept.push(stream),
+            }
         }
     });
     address
