@@ -6,6 +6,7 @@
 
 pub(crate) mod api;
 pub(crate) mod leak;
+mod memory;
 mod report;
 mod scenario;
 pub(crate) mod server;

@@ -21,6 +21,7 @@ mod file;
 mod key;
 mod process;
 mod sandbox;
+mod snapshot;
 mod stream;
 mod terminal;
 

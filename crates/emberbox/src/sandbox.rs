@@ -5,6 +5,7 @@ pub(crate) mod copy;
 mod exec;
 mod follow;
 mod process;
+mod snapshot;
 mod stdin;
 mod terminal;
 
@@ -12,7 +13,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use emberbox_api::client::{Client, Reach};
-use emberbox_api::{CreateSandbox, FileType, Listing, Sandbox};
+use emberbox_api::{
+    CreateSandbox, CreateSnapshot, ExtendSandbox, FileType, ForkSandbox, Listing, Sandbox,
+};
 use emberbox_core::SandboxState;
 
 use crate::cli::{self, SandboxCommand};
@@ -59,6 +62,42 @@ pub(crate) async fn run(command: SandboxCommand) -> Result<ExitCode> {
         }
         SandboxCommand::Open { id, port, print } => app::open(&client, &id, port, print).await?,
         SandboxCommand::Deploy(deploy) => app::deploy(&client, deploy).await?,
+        SandboxCommand::Pause { ids } => {
+            for id in ids {
+                output::line(client.pause_sandbox(&id).await?.id.as_str())?;
+            }
+        }
+        SandboxCommand::Resume { ids } => {
+            for id in ids {
+                output::line(client.resume_sandbox(&id).await?.id.as_str())?;
+            }
+        }
+        SandboxCommand::Snapshot { id, comment } => {
+            let taken = client
+                .take_snapshot(&id, &CreateSnapshot { comment })
+                .await?;
+            output::line(taken.id.as_str())?;
+        }
+        SandboxCommand::Snapshots { id, json, delete } => {
+            snapshot::list_or_delete(&client, &id, json, delete.as_deref()).await?;
+        }
+        SandboxCommand::Restore { id, snapshot } => {
+            output::line(client.restore_snapshot(&id, &snapshot).await?.id.as_str())?;
+        }
+        SandboxCommand::Fork { id, snapshot, name } => {
+            let request = ForkSandbox {
+                snapshot_id: snapshot,
+                name,
+                ..ForkSandbox::default()
+            };
+            output::line(client.fork_sandbox(&id, &request).await?.id.as_str())?;
+        }
+        SandboxCommand::Extend { id, timeout } => {
+            let request = ExtendSandbox {
+                timeout_sec: timeout,
+            };
+            show(&client.extend_sandbox(&id, &request).await?)?;
+        }
         SandboxCommand::Ps { id, json } => process::list(&client, &id, json).await?,
         SandboxCommand::Kill { id, pids, signal } => {
             process::end(&client, &id, &pids, signal.as_deref()).await?;
@@ -157,6 +196,12 @@ fn show(sandbox: &Sandbox) -> Result<()> {
         ),
         ("created", Some(sandbox.created_at.to_string())),
         ("ready", time(sandbox.ready_at)),
+        (
+            "time left",
+            sandbox
+                .timeout_remaining_ms
+                .map(|ms| format!("{} s", ms / 1000)),
+        ),
         ("destroyed", time(sandbox.destroyed_at)),
     ];
     let rows: Vec<_> = rows

@@ -9,7 +9,7 @@ use super::api::{Api, Ran};
 use super::leak::Owned;
 use super::report::Report;
 use super::server::Server;
-use super::terminal;
+use super::{memory, terminal};
 
 /// Most the clock of a guest may be away from ours: a restored guest that was
 /// not told the time is off by hours or days, a round trip is milliseconds.
@@ -99,7 +99,8 @@ pub(crate) fn run(server: &mut Server, owned: &mut Owned, report: &mut Report) -
         let state = api.get(&format!("/sandboxes/{sandbox}"))?["state"].clone();
         ensure!(state == "running", "{sandbox} is {state} after the restart");
     }
-    Ok(())
+    memory::run(server, &second, report)?;
+    owned.observe(&server.data_dir())
 }
 
 /// Destroys every sandbox and ends the server, also after a failure.

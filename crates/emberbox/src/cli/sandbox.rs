@@ -109,6 +109,63 @@ pub(crate) enum SandboxCommand {
     },
     /// Give a sandbox's app a lasting address.
     Deploy(Deploy),
+    /// Put sandboxes on disk: nothing of them runs, and their time stands still.
+    Pause {
+        /// Which.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+    /// Bring paused sandboxes back; their processes go on.
+    Resume {
+        /// Which.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+    /// Take a snapshot of a running sandbox and print its id.
+    Snapshot {
+        /// Of which.
+        id: String,
+        /// What it is kept for.
+        #[arg(long)]
+        comment: Option<String>,
+    },
+    /// List the snapshots of a sandbox.
+    Snapshots {
+        /// Of which.
+        id: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Delete this one instead.
+        #[arg(long, value_name = "SNAPSHOT", conflicts_with = "json")]
+        delete: Option<String>,
+    },
+    /// Bring a sandbox's files, memory and processes back to a snapshot.
+    Restore {
+        /// Which.
+        id: String,
+        /// To which of its snapshots.
+        snapshot: String,
+    },
+    /// Make a sandbox that goes on from where another one is; print its id.
+    Fork {
+        /// From which.
+        id: String,
+        /// From where it was at this snapshot.
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+        /// A name for the fork.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Move a sandbox's end.
+    Extend {
+        /// Which.
+        id: String,
+        /// Seconds from now; its own timeout by default.
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<i64>,
+    },
     /// List the background processes of a sandbox.
     Ps {
         /// Of which.
