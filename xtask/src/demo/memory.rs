@@ -18,6 +18,7 @@ def tell(*_):
         f.write(str(count))
     os.rename('/tmp/count.new', '/tmp/count')
 signal.signal(signal.SIGUSR1, tell)
+open('/tmp/ready', 'w').close()
 while True:
     count += 1
     time.sleep(0.01)
@@ -34,7 +35,9 @@ pub(super) fn run(server: &mut Server, sandbox: &str, report: &mut Report) -> Re
     let api = server.api()?;
     let pid = report.step("start a process that counts in its memory", || {
         api.upload(sandbox, "/workspace/counter.py", COUNTER.as_bytes())?;
-        let start = "python3 /workspace/counter.py >/dev/null 2>&1 & echo $!";
+        // Before it listens to signals, one would end it.
+        let start = "python3 /workspace/counter.py >/dev/null 2>&1 & echo $!; \
+                     until [ -e /tmp/ready ]; do sleep 0.01; done";
         let pid = api.exec_ok(sandbox, start)?;
         reaches(&api, sandbox, &pid, STRIDE)?;
         Ok(pid)
