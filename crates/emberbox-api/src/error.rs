@@ -187,6 +187,9 @@ codes! {
     SnapshotLimitExceeded = "SNAPSHOT_LIMIT_EXCEEDED", 409,
         "The sandbox has as many snapshots as it may have at a time.",
         "Delete a snapshot, or have the limit raised.";
+    RestoreTransient = "RESTORE_TRANSIENT", 503,
+        "The VM could not be brought up from its snapshot; nothing was changed.",
+        "Try again; look at the server's log when it stays.";
     NoCapacity = "NO_CAPACITY", 503,
         "No host has room for this now.",
         "Try again later.";
@@ -210,6 +213,7 @@ impl ErrorCode {
             | Self::PreviewUnreachable
             | Self::PreviewBusy
             | Self::SnapshotFailed
+            | Self::RestoreTransient
             | Self::ShuttingDown
             | Self::Internal => true,
             Self::Unauthorized

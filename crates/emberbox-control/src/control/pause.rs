@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use emberbox_api::ErrorCode;
 use emberbox_core::{SandboxId, SandboxState, SnapshotId, TenantId};
-use emberbox_host::{AfterSnapshot, Keep, Origin};
+use emberbox_host::{AfterSnapshot, HostError, Keep, Origin};
 use emberbox_store::{SandboxRecord, SnapshotError, SnapshotKind, Taken};
 use jiff::Timestamp;
 
@@ -143,7 +143,8 @@ impl Control {
         origin: Origin,
     ) -> Result<SandboxRecord, Failure> {
         let paused_as = self.store.pause_snapshot(&record.id).await?;
-        let boot = self.make_vm(&record, origin).await?;
+        let boot = self.make_vm(&record, origin).await;
+        let boot = boot.map_err(restore_failed)?;
         let (tenant, id) = (record.tenant.clone(), record.id.clone());
         let recorded = self.store.record_ready(&id, &record.vm, boot).await?;
         let transition = recorded.filter(|transition| transition.record.is_ready());
@@ -222,6 +223,17 @@ impl Control {
     ) -> Result<T, Failure> {
         let running = self.tasks.spawn(operation);
         running.await.map_err(Failure::internal)?
+    }
+}
+
+/// Why a VM did not come up from its snapshot: nothing else was changed.
+pub(super) fn restore_failed(error: HostError) -> Failure {
+    match error {
+        HostError::Start(_) => {
+            let message = "the VM could not be brought up from its snapshot";
+            Failure::because(ErrorCode::RestoreTransient, message, error)
+        }
+        error => error.into(),
     }
 }
 

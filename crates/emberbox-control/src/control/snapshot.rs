@@ -15,6 +15,7 @@ use emberbox_store::{
 };
 
 use super::Control;
+use super::pause::restore_failed;
 use crate::Failure;
 
 impl Control {
@@ -109,7 +110,8 @@ impl Control {
         }
         let mut new = now.clone();
         new.vm = VmId::generate();
-        self.make_vm(&new, origin).await?;
+        let made = self.make_vm(&new, origin).await;
+        made.map_err(restore_failed)?;
         let switched = self
             .store
             .switch_life(id, &now.vm, &new.vm, &snapshot.id)

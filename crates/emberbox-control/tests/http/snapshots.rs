@@ -118,8 +118,8 @@ async fn a_pause_that_fails_leaves_it_running() {
 
     // And a resume that fails leaves it paused.
     *rig.fleet.failing.lock().unwrap() = true;
-    let (status, ..) = post(&rig, &format!("/sandboxes/{id}/resume"), json!({})).await;
-    assert_eq!(status, 500);
+    let (status, code, _) = post(&rig, &format!("/sandboxes/{id}/resume"), json!({})).await;
+    assert_eq!((status, code.as_str()), (503, "RESTORE_TRANSIENT"));
     *rig.fleet.failing.lock().unwrap() = false;
     let now = rig.client.get_sandbox(id.as_str()).await.unwrap();
     assert_eq!(now.state.as_str(), "paused");
