@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::host::{BootPath, CreateVm, Created, HostError, HostEvent, Origin, boot_images};
+use crate::last_use::LastNetworkUse;
 use crate::ledger::{Ledger, Record};
 use crate::secret::HostSecret;
 use crate::seeds::Seeds;
@@ -42,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) seeds: Seeds,
     pub(crate) ledger: Ledger,
     pub(crate) secret: HostSecret,
+    /// Of VMs that have ended.
+    pub(crate) last_network_use: LastNetworkUse,
 }
 
 /// A VM that is claimed and runs.
@@ -358,6 +361,11 @@ impl Parts {
             .await
             .map_err(HostError::start)?;
         if let Some(slot) = slot {
+            // The guest is gone, so these counters are its last.
+            match slot.network_use().await {
+                Ok(last) => self.last_network_use.keep(vm, last),
+                Err(error) => tracing::warn!(%vm, %error, "a network's counters cannot be read"),
+            }
             self.slots.discard(slot).await.map_err(HostError::start)?;
         }
         self.ledger.remove(vm).map_err(HostError::start)

@@ -63,11 +63,16 @@ impl Ledger {
         }
     }
 
+    /// A VM's writable disk.
+    pub(crate) fn scratch(&self, vm: &VmId) -> PathBuf {
+        self.dir(vm).join(SCRATCH)
+    }
+
     /// What the engine needs to know about a recorded VM.
     pub(crate) fn spec(&self, record: &Record, slot: Arc<Slot>) -> VmSpec {
         let place = self.place(&record.vm);
         VmSpec {
-            scratch: place.dir.join(SCRATCH),
+            scratch: self.scratch(&record.vm),
             place,
             shape: record.shape,
             images: record.images.clone(),

@@ -18,7 +18,7 @@ mod query;
 pub use change::{Boot, DestroyIntent, Transition};
 pub use insert::{InsertError, Inserted};
 pub use query::SandboxFilter;
-pub(crate) use query::by_slug;
+pub(crate) use query::{by_slug, running_without_credit};
 
 /// The caller's own names for whom a sandbox serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -133,6 +133,8 @@ pub struct SandboxRecord {
     pub ended_at: Option<Timestamp>,
     /// When it was gone.
     pub destroyed_at: Option<Timestamp>,
+    /// Milliseconds it ran, as far as the ledger has them; pauses left out.
+    pub runtime_ms: u64,
 }
 
 impl SandboxRecord {
@@ -152,15 +154,11 @@ impl SandboxRecord {
         self.started_at?.checked_add(life).ok()
     }
 
-    /// Seconds it ran, rounded up; once it is destroyed.
+    /// Settled seconds it ran, rounded up; once it is destroyed.
     #[must_use]
     pub fn total_runtime_sec(&self) -> Option<i64> {
         self.destroyed_at?;
-        let (Some(started), Some(ended)) = (self.started_at, self.ended_at) else {
-            return Some(0);
-        };
-        let micros = (ended.as_microsecond() - started.as_microsecond()).max(0);
-        Some(micros / 1_000_000 + i64::from(micros % 1_000_000 != 0))
+        i64::try_from(self.runtime_ms.div_ceil(1000)).ok()
     }
 }
 
@@ -169,7 +167,8 @@ const COLUMNS: &str = "id, tenant_id, owner_id, workspace_id, project_id, \
     external_workspace_id, external_user_id, external_project_id, name, slug, tags, metadata, \
     env, template_id, image_id, size, cpu_count, memory_mib, disk_mib, timeout_sec, \
     idle_timeout_sec, always_on, persistent, auto_start, state, error_message, vm_id, boot_path, \
-    boot_ms, created_at, started_at, ready_at, destroy_requested_at, ended_at, destroyed_at";
+    boot_ms, created_at, started_at, ready_at, destroy_requested_at, ended_at, destroyed_at, \
+    runtime_ms";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -208,6 +207,7 @@ struct Row {
     destroy_requested_at: Option<i64>,
     ended_at: Option<i64>,
     destroyed_at: Option<i64>,
+    runtime_ms: i64,
 }
 
 impl Row {
@@ -255,6 +255,7 @@ impl Row {
             )?,
             ended_at: time::read_opt("sandboxes.ended_at", self.ended_at)?,
             destroyed_at: time::read_opt("sandboxes.destroyed_at", self.destroyed_at)?,
+            runtime_ms: self.runtime_ms.max(0).unsigned_abs(),
         })
     }
 }

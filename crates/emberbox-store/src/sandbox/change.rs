@@ -5,7 +5,7 @@ use emberbox_core::{Command, Event, Fact, SandboxId, SandboxState, Step, TenantI
 use sqlx::{Sqlite, Transaction};
 
 use super::{SandboxRecord, query};
-use crate::{Store, StoreError, event, time};
+use crate::{Store, StoreError, event, time, usage};
 
 /// How a VM came up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,10 +197,17 @@ async fn finish(
 ) -> Result<Transition, StoreError> {
     let previous = before.state;
     let after = query::by_id(&mut *tx, before.id.as_str()).await?;
-    let record = after.unwrap_or(before);
+    let Some(record) = after else {
+        tx.commit().await?;
+        return Ok(Transition {
+            previous,
+            record: before,
+        });
+    };
     if record.state != previous {
         event::state_changed(&mut tx, &record.id, Some(previous), record.state).await?;
     }
+    let record = usage::follow(&mut tx, &before, record, time::now()).await?;
     tx.commit().await?;
     Ok(Transition { previous, record })
 }

@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use sqlx::{Sqlite, Transaction};
 
 use super::{NewSandbox, SandboxRecord, query};
-use crate::{Caller, PlaceError, Store, StoreError, event, place, time};
+use crate::{Caller, CannotPay, PlaceError, Store, StoreError, credit, event, place, time};
 
 /// How long an idempotency key is remembered (`reference.txt`, "Request
 /// Headers").
@@ -32,6 +32,9 @@ pub enum InsertError {
         /// How many may.
         limit: u32,
     },
+    /// The tenant's account cannot pay for it.
+    #[error("the balance is {} micro-credits", .0.balance_micro)]
+    InsufficientCredits(CannotPay),
     /// The chosen slug belongs to another sandbox.
     #[error("the slug is in use")]
     SlugTaken,
@@ -78,6 +81,9 @@ impl Store {
                 live,
                 limit: max_live,
             });
+        }
+        if let Some(cannot_pay) = credit::cannot_pay(&mut tx, &caller.tenant).await? {
+            return Err(InsertError::InsufficientCredits(cannot_pay));
         }
         let record = record(&mut tx, caller, new).await?;
         insert(&mut tx, &record).await?;
@@ -174,6 +180,7 @@ async fn record(
         destroy_requested_at: None,
         ended_at: None,
         destroyed_at: None,
+        runtime_ms: 0,
     })
 }
 
