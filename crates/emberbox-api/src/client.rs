@@ -23,6 +23,7 @@ mod process;
 mod sandbox;
 mod stream;
 mod terminal;
+mod usage;
 
 pub use file::{Download, Reach};
 pub use stream::{CommandEvent, DirectoryEvent, EventStream, SandboxEvent};

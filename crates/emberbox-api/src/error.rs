@@ -53,6 +53,9 @@ codes! {
     Unauthorized = "UNAUTHORIZED", 401,
         "The API key is missing, unknown, expired or revoked.",
         "Send `Authorization: Bearer <key>` with a valid key.";
+    Forbidden = "FORBIDDEN", 403,
+        "The API key is valid, but it may not do this.",
+        "Use a key that may, for example the operator's.";
     NotFound = "NOT_FOUND", 404,
         "The resource does not exist or belongs to another tenant.",
         "Check the identifier.";
@@ -119,6 +122,9 @@ codes! {
     SandboxLimitExceeded = "SANDBOX_LIMIT_EXCEEDED", 409,
         "The tenant has as many sandboxes as it may have at a time.",
         "Destroy a sandbox, or have the limit raised.";
+    InsufficientCredits = "INSUFFICIENT_CREDITS", 402,
+        "The tenant's account cannot pay for a sandbox; nothing was made.",
+        "See `GET /api/v1/credits`, and have credit granted.";
     SandboxRuntimeUnavailable = "SANDBOX_RUNTIME_UNAVAILABLE", 409,
         "The sandbox is marked running but its VM cannot be reached yet.",
         "Try again shortly.";
@@ -208,6 +214,8 @@ impl ErrorCode {
             | Self::ShuttingDown
             | Self::Internal => true,
             Self::Unauthorized
+            | Self::Forbidden
+            | Self::InsufficientCredits
             | Self::NotFound
             | Self::RouteNotFound
             | Self::InvalidJson

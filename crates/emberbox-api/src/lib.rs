@@ -10,11 +10,13 @@
 pub mod app;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod credit;
 pub mod deployment;
 pub mod error;
 pub mod exec;
 pub mod file;
 pub mod key;
+pub mod metrics;
 pub mod preview;
 pub mod process;
 pub mod readiness;
@@ -26,10 +28,12 @@ pub mod tenancy;
 pub mod terminal;
 pub mod ticket;
 mod time;
+pub mod usage;
 
 pub use app::{
     AppLifecycle, ArtifactPaths, ArtifactPreview, Artifacts, Logs, StartTemplate, StartedTemplate,
 };
+pub use credit::{ChangeCredits, CreditEntry, Credits, PriceList};
 pub use deployment::{Deploy, Deployment, DeploymentState};
 pub use error::{ErrorBody, ErrorCode, ErrorResponse, FieldError};
 pub use exec::{ExecRequest, ExecResult};
@@ -38,6 +42,10 @@ pub use file::{
     TreeNode, UploadRequest, Uploaded, WriteMany, WrittenFile, WrittenMany,
 };
 pub use key::{ApiKey, CreateApiKey, CreatedApiKey};
+pub use metrics::{
+    CurrentMetrics, MaxShape, MetricsSample, ResourceCapabilities, Resources, Runtime,
+    RuntimeCapabilities, SandboxMetrics, SandboxResources,
+};
 pub use preview::{
     CreatePreview, CreateShare, ExposeRequest, Exposed, Preview, PreviewDomain, PreviewToken,
     Share, SharePreview, SharedPreview,
@@ -55,6 +63,10 @@ pub use tenancy::{Project, Whoami, Workspace};
 pub use terminal::{OpenTerminal, Terminal};
 pub use ticket::{CreateTicket, StreamTicket};
 pub use time::Time;
+pub use usage::{
+    Measurement, MeasurementStatus, SandboxUsage, UsageGroup, UsageReport, UsageSession,
+    UsageSummary, UsageTotals,
+};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

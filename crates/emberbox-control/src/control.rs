@@ -25,7 +25,10 @@ mod exec;
 mod feed;
 mod in_flight;
 mod janitor;
+mod meter;
+mod policy;
 mod reconcile;
+mod samples;
 
 pub(crate) use deploy::Route;
 use deploy::Routes;
@@ -33,6 +36,8 @@ pub(crate) use exec::{Ending, RunningExec, TIMED_OUT, exit_code};
 use feed::Feeds;
 pub(crate) use feed::{Feed, Piece};
 use in_flight::InFlight;
+pub(crate) use samples::Sample;
+use samples::Samples;
 
 /// Announced changes a slow waiter may be behind. One that falls further
 /// behind reads the store again, so the number costs nothing but that read.
@@ -59,6 +64,7 @@ pub struct Control {
     starting: InFlight,
     routes: Routes,
     shown: ShownCache,
+    samples: Samples,
     /// Wakes the janitor: a deadline may be nearer than it knows.
     janitor: Notify,
     tasks: TaskTracker,
@@ -87,10 +93,13 @@ impl Control {
             starting: InFlight::default(),
             routes: Routes::default(),
             shown: ShownCache::default(),
+            samples: Samples::default(),
             janitor: Notify::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
+        let terms = control.settings.billing.terms();
+        control.store.set_billing_terms(&terms).await?;
         control.reconcile().await?;
         control.repair_routes().await?;
         let cut_off = "the server ended during the start";
@@ -103,6 +112,10 @@ impl Control {
         control
             .tasks
             .spawn(async move { janitor.keep_order().await });
+        let meter = Arc::clone(&control);
+        control
+            .tasks
+            .spawn(async move { meter.keep_accounts().await });
         Ok(control)
     }
 

@@ -20,6 +20,7 @@ use crate::{Failure, metrics, preview};
 mod app;
 mod auth;
 mod body;
+mod credits;
 mod deployments;
 mod document;
 mod error;
@@ -29,6 +30,7 @@ mod files;
 mod json;
 mod keys;
 mod logs;
+mod measures;
 mod port;
 mod previews;
 mod processes;
@@ -41,6 +43,7 @@ mod templates;
 mod tenancy;
 mod terminal;
 mod tickets;
+mod usage;
 
 use previews::share;
 
@@ -74,6 +77,15 @@ pub fn router(control: Arc<Control>) -> Router {
         .route("/sandbox-templates", get(templates::list))
         .route("/sandbox-templates/{id}", get(templates::get))
         .route("/sandboxes", get(sandboxes::list).post(sandboxes::create))
+        .route("/usage", get(usage::report))
+        .route("/usage/summary", get(usage::summary))
+        .route("/usage/sessions", get(usage::sessions))
+        .route("/credits", get(credits::get))
+        .route("/admin/tenants/{id}/credits", post(credits::change))
+        .route("/sandboxes/runtimes", get(measures::runtimes))
+        .route("/sandboxes/{id}/usage", get(usage::of_sandbox))
+        .route("/sandboxes/{id}/metrics", get(measures::metrics))
+        .route("/sandboxes/{id}/resources", get(measures::resources))
         .route("/sandboxes/by-name/{*name}", get(sandboxes::by_name))
         .route(
             "/sandboxes/{id}",

@@ -86,6 +86,7 @@ impl Control {
         if self.creating.wait_over(&record.id).await {
             self.compute.destroy(&record.vm).await?;
         }
+        self.note_last_readings(&record.vm).await;
         if let Some(transition) = self.store.record_destroyed(&record.id).await? {
             self.announce(&transition);
         }

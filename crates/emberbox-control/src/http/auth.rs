@@ -143,6 +143,17 @@ pub(super) async fn path_text(
     Ok(text.to_owned())
 }
 
+/// Only operators may go on: for now whoever has the key of the first start.
+pub(super) async fn require_admin(control: &Control, caller: &Caller) -> Result<(), Failure> {
+    if control.store().is_first_key(&caller.key).await? {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorCode::Forbidden,
+        "only the operator's key may do this",
+    ))
+}
+
 /// The key a request shows.
 pub(super) fn bearer(parts: &Parts) -> Option<&str> {
     let header = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;

@@ -6,8 +6,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::previews::share;
 use super::{
-    app, deployments, events, exec, files, keys, logs, previews, processes, readiness, sandboxes,
-    system, templates, tenancy, terminal, tickets,
+    app, credits, deployments, events, exec, files, keys, logs, measures, previews, processes,
+    readiness, sandboxes, system, templates, tenancy, terminal, tickets, usage,
 };
 
 /// The OpenAPI 3.1 document of every public route.
@@ -42,6 +42,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         files::upload, files::download, files::list, files::stat, files::write_many,
         files::write_batch, files::tree, files::watch,
         templates::list, templates::get,
+        usage::report, usage::summary, usage::sessions, usage::of_sandbox,
+        credits::get, credits::change,
+        measures::metrics, measures::resources, measures::runtimes,
         keys::list,
         keys::create, keys::revoke, tenancy::whoami, tenancy::preview_domain,
         tenancy::set_preview_domain, tenancy::workspaces, tenancy::projects,

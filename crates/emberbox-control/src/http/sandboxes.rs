@@ -138,17 +138,20 @@ pub(super) async fn destroy(
     }))
 }
 
+/// Milliseconds of life left, never less than none; `None` when no end is set.
+pub(super) fn timeout_remaining_ms(record: &SandboxRecord) -> Option<i64> {
+    let end = record.deadline().filter(|_| record.state.is_live())?;
+    let left = end.as_millisecond() - Timestamp::now().as_millisecond();
+    Some(left.max(0))
+}
+
 /// A sandbox as its user sees it.
 fn show(control: &Control, domain: &str, record: SandboxRecord) -> Sandbox {
     let live = record.state.is_live();
     let preview_url = live.then(|| control.preview_url(&record.slug, None, domain));
-    let remaining = record
-        .deadline()
-        .filter(|_| live)
-        .map(|end| end.as_millisecond() - Timestamp::now().as_millisecond());
     Sandbox {
         ready: record.is_ready(),
-        timeout_remaining_ms: remaining.map(|ms| ms.max(0)),
+        timeout_remaining_ms: timeout_remaining_ms(&record),
         total_runtime_sec: record.total_runtime_sec(),
         error_message: record
             .error_message

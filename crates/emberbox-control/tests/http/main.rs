@@ -15,5 +15,6 @@ mod sandboxes;
 mod streams;
 mod system;
 mod terminal;
+mod usage;
 mod watch;
 mod work;

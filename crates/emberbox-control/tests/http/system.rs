@@ -189,7 +189,7 @@ async fn every_documented_operation_is_served() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 65);
+    assert_eq!(operations, 74);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,6 +33,11 @@ impl std::ops::Deref for StoredTerms {
 }
 
 impl Store {
+    /// What applies now.
+    pub async fn billing_terms(&self) -> Result<BillingTerms, StoreError> {
+        Ok(current(self.readers()).await?.terms)
+    }
+
     /// From now on these apply. Terms that apply already change nothing.
     pub async fn set_billing_terms(&self, terms: &BillingTerms) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
