@@ -119,6 +119,9 @@ codes! {
     SandboxNotRunning = "SANDBOX_NOT_RUNNING", 409,
         "The sandbox is not in the running state.",
         "Wait until it is ready, or create another one.";
+    SandboxStarting = "SANDBOX_STARTING", 409,
+        "The sandbox is coming up.",
+        "Send the command again after `Retry-After`.";
     SandboxLimitExceeded = "SANDBOX_LIMIT_EXCEEDED", 409,
         "The tenant has as many sandboxes as it may have at a time.",
         "Destroy a sandbox, or have the limit raised.";
@@ -207,6 +210,7 @@ impl ErrorCode {
             Self::BodyTimeout
             | Self::PortNotServed
             | Self::SandboxUnreachable
+            | Self::SandboxStarting
             | Self::NoCapacity
             | Self::PreviewUnreachable
             | Self::PreviewBusy

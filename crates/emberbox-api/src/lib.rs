@@ -10,16 +10,20 @@
 pub mod app;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod code;
+pub mod command;
 pub mod credit;
 pub mod deployment;
 pub mod error;
 pub mod exec;
+pub mod export;
 pub mod file;
 pub mod key;
 pub mod metrics;
 pub mod preview;
 pub mod process;
 pub mod readiness;
+pub mod run;
 pub mod sandbox;
 pub mod stream;
 pub mod system;
@@ -33,10 +37,13 @@ pub mod usage;
 pub use app::{
     AppLifecycle, ArtifactPaths, ArtifactPreview, Artifacts, Logs, StartTemplate, StartedTemplate,
 };
+pub use code::{CodeContexts, CodeResult, RunCode};
+pub use command::{CommandResult, RunCommand};
 pub use credit::{ChangeCredits, CreditEntry, Credits, PriceList};
 pub use deployment::{Deploy, Deployment, DeploymentState};
 pub use error::{ErrorBody, ErrorCode, ErrorResponse, FieldError};
 pub use exec::{ExecRequest, ExecResult};
+pub use export::{CreateExport, Export, ExportedFile};
 pub use file::{
     FailedFile, FileEntry, FileInfo, FileToWrite, FileType, Listing, StatRequest, Tree, TreeKind,
     TreeNode, UploadRequest, Uploaded, WriteMany, WrittenFile, WrittenMany,
@@ -52,6 +59,7 @@ pub use preview::{
 };
 pub use process::{Process, ProcessStatus, SignalProcess, StartProcess, WriteProcess};
 pub use readiness::{Component, Components, Readiness, ReadinessDetail, ReadinessStatus};
+pub use run::{FirstCommand, RanSandbox, RunSandbox};
 pub use sandbox::{CreateSandbox, DestroyedSandbox, Sandbox};
 pub use stream::{
     ExecOutput, ExitData, FileEvent, FileEventKind, Gap, LogLine, OutputLine, OutputName,

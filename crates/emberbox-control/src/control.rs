@@ -18,6 +18,7 @@ use crate::terminal_token::TerminalKey;
 use crate::{Failure, Settings};
 
 pub(crate) mod app;
+mod code;
 mod create;
 mod deploy;
 mod destroy;
@@ -30,6 +31,8 @@ mod policy;
 mod reconcile;
 mod samples;
 
+use code::BusyContexts;
+pub(crate) use code::{Context, Language};
 pub(crate) use deploy::Route;
 use deploy::Routes;
 pub(crate) use exec::{Ending, RunningExec, TIMED_OUT, exit_code};
@@ -65,6 +68,7 @@ pub struct Control {
     routes: Routes,
     shown: ShownCache,
     samples: Samples,
+    busy_contexts: BusyContexts,
     /// Wakes the janitor: a deadline may be nearer than it knows.
     janitor: Notify,
     tasks: TaskTracker,
@@ -94,6 +98,7 @@ impl Control {
             routes: Routes::default(),
             shown: ShownCache::default(),
             samples: Samples::default(),
+            busy_contexts: BusyContexts::default(),
             janitor: Notify::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),

@@ -20,12 +20,15 @@ use crate::{Failure, metrics, preview};
 mod app;
 mod auth;
 mod body;
+mod code;
+mod commands;
 mod credits;
 mod deployments;
 mod document;
 mod error;
 mod events;
 mod exec;
+mod exports;
 mod files;
 mod json;
 mod keys;
@@ -36,6 +39,7 @@ mod previews;
 mod processes;
 mod readiness;
 pub(crate) mod request;
+mod run;
 mod sandboxes;
 mod sse;
 mod system;
@@ -82,6 +86,23 @@ pub fn router(control: Arc<Control>) -> Router {
         .route("/usage/sessions", get(usage::sessions))
         .route("/credits", get(credits::get))
         .route("/admin/tenants/{id}/credits", post(credits::change))
+        .route("/sandboxes/run", post(run::run))
+        .route("/sandboxes/{id}/exports", post(exports::create))
+        .route("/sandboxes/{id}/exports/download", get(exports::download))
+        .route(
+            "/sandboxes/{id}/commands",
+            get(commands::list).post(commands::run),
+        )
+        .route("/sandboxes/{id}/commands/{pid}", get(commands::get))
+        .route("/sandboxes/{id}/commands/{pid}/logs", get(commands::logs))
+        .route("/sandboxes/{id}/commands/{pid}/kill", post(commands::kill))
+        .route("/sandboxes/{id}/code", delete(code::reset_all))
+        .route("/sandboxes/{id}/code/run", post(code::run))
+        .route("/sandboxes/{id}/code/contexts", get(code::contexts))
+        .route(
+            "/sandboxes/{id}/code/contexts/{context}",
+            delete(code::reset_one),
+        )
         .route("/sandboxes/runtimes", get(measures::runtimes))
         .route("/sandboxes/{id}/usage", get(usage::of_sandbox))
         .route("/sandboxes/{id}/metrics", get(measures::metrics))

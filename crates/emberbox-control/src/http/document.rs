@@ -6,8 +6,9 @@ use utoipa::{Modify, OpenApi};
 
 use super::previews::share;
 use super::{
-    app, credits, deployments, events, exec, files, keys, logs, measures, previews, processes,
-    readiness, sandboxes, system, templates, tenancy, terminal, tickets, usage,
+    app, code, commands, credits, deployments, events, exec, exports, files, keys, logs, measures,
+    previews, processes, readiness, run, sandboxes, system, templates, tenancy, terminal, tickets,
+    usage,
 };
 
 /// The OpenAPI 3.1 document of every public route.
@@ -43,7 +44,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         files::write_batch, files::tree, files::watch,
         templates::list, templates::get,
         usage::report, usage::summary, usage::sessions, usage::of_sandbox,
-        credits::get, credits::change,
+        credits::get, credits::change, run::run, exports::create, exports::download,
+        commands::run, commands::list, commands::get, commands::logs, commands::kill,
+        code::run, code::contexts, code::reset_one, code::reset_all,
         measures::metrics, measures::resources, measures::runtimes,
         keys::list,
         keys::create, keys::revoke, tenancy::whoami, tenancy::preview_domain,

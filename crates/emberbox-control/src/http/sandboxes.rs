@@ -18,7 +18,7 @@ use crate::Failure;
 use crate::control::Control;
 
 mod filter;
-mod parse;
+pub(super) mod parse;
 
 /// How `POST /sandboxes` may be asked.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -146,7 +146,7 @@ pub(super) fn timeout_remaining_ms(record: &SandboxRecord) -> Option<i64> {
 }
 
 /// A sandbox as its user sees it.
-fn show(control: &Control, domain: &str, record: SandboxRecord) -> Sandbox {
+pub(super) fn show(control: &Control, domain: &str, record: SandboxRecord) -> Sandbox {
     let live = record.state.is_live();
     let preview_url = live.then(|| control.preview_url(&record.slug, None, domain));
     Sandbox {

@@ -5,7 +5,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod apps;
+mod code;
+mod commands;
 mod deployments;
+mod exports;
 mod files;
 mod lifecycle;
 mod previews;

@@ -173,6 +173,7 @@ async fn every_documented_operation_is_served() {
                 .replace("{preview}", "pvw_nobody")
                 .replace("{share}", "shr_nobody")
                 .replace("{pid}", "1")
+                .replace("{context}", "c")
                 .replace("{session_id}", "0");
             let request = rig.http.request(
                 method.to_uppercase().parse().unwrap(),
@@ -189,7 +190,7 @@ async fn every_documented_operation_is_served() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 74);
+    assert_eq!(operations, 86);
 }
 
 #[tokio::test(flavor = "multi_thread")]

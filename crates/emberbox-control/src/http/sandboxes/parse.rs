@@ -54,7 +54,7 @@ pub(super) fn wait(text: Option<&str>, settings: &Settings) -> Result<Duration, 
 }
 
 /// The request's `Idempotency-Key`.
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+pub(in crate::http) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let Some(header) = headers.get("idempotency-key") else {
         return Ok(None);
     };
@@ -69,7 +69,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Fai
 }
 
 /// Checks a whole request and names every field that is wrong.
-pub(super) fn create(body: CreateSandbox, limits: &Limits) -> Result<NewSandbox, Failure> {
+pub(in crate::http) fn create(body: CreateSandbox, limits: &Limits) -> Result<NewSandbox, Failure> {
     let mut fields = Fields::default();
     let shape = fields.shape(&body, limits);
     let timeout_sec = fields.number("timeout_sec", body.timeout_sec, (1, limits.max_timeout_sec));
