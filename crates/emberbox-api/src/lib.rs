@@ -8,6 +8,7 @@
 //! `{"data": …}` ([`Data`]), which is what the official clients unwrap.
 
 pub mod app;
+pub mod batch;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod code;
@@ -37,6 +38,7 @@ pub mod usage;
 pub use app::{
     AppLifecycle, ArtifactPaths, ArtifactPreview, Artifacts, Logs, StartTemplate, StartedTemplate,
 };
+pub use batch::{Batch, BatchItem, BatchItemError, BatchSize, BatchStatus, CreateBatch};
 pub use code::{CodeContexts, CodeResult, RunCode};
 pub use command::{CommandResult, RunCommand};
 pub use credit::{ChangeCredits, CreditEntry, Credits, PriceList};

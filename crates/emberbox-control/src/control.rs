@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use emberbox_core::{SandboxId, SandboxState};
+use emberbox_core::{BatchId, SandboxId, SandboxState};
 use emberbox_guest::client::GuestClient;
 use emberbox_host::HostEvent;
 use emberbox_store::{SandboxRecord, Store, Transition};
@@ -18,6 +18,7 @@ use crate::terminal_token::TerminalKey;
 use crate::{Failure, Settings};
 
 pub(crate) mod app;
+mod batch;
 mod code;
 mod create;
 mod deploy;
@@ -59,6 +60,8 @@ pub struct Control {
     port: OnceLock<u16>,
     /// Which sandboxes changed their state; sent after the change is stored.
     changes: broadcast::Sender<SandboxId>,
+    /// Which batches changed; sent after the change is stored.
+    batch_changes: broadcast::Sender<BatchId>,
     feeds: Feeds,
     terminal_key: TerminalKey,
     creating: InFlight,
@@ -90,6 +93,7 @@ impl Control {
             settings,
             port: OnceLock::new(),
             changes: broadcast::Sender::new(CHANGES),
+            batch_changes: broadcast::Sender::new(CHANGES),
             feeds: Feeds::default(),
             terminal_key: TerminalKey::random(),
             creating: InFlight::default(),
@@ -109,6 +113,7 @@ impl Control {
         control.repair_routes().await?;
         let cut_off = "the server ended during the start";
         control.store.fail_begun_apps(cut_off).await?;
+        control.resume_batches().await?;
         let watcher = Arc::clone(&control);
         control
             .tasks

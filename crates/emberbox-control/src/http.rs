@@ -19,6 +19,7 @@ use crate::{Failure, metrics, preview};
 
 mod app;
 mod auth;
+mod batches;
 mod body;
 mod code;
 mod commands;
@@ -86,6 +87,11 @@ pub fn router(control: Arc<Control>) -> Router {
         .route("/usage/sessions", get(usage::sessions))
         .route("/credits", get(credits::get))
         .route("/admin/tenants/{id}/credits", post(credits::change))
+        .route("/sandboxes/batch", post(batches::create))
+        .route("/sandboxes/batches/{id}", get(batches::get))
+        .route("/sandboxes/batches/{id}/items", get(batches::items))
+        .route("/sandboxes/batches/{id}/cancel", post(batches::cancel))
+        .route("/sandboxes/batches/{id}/events", get(batches::events))
         .route("/sandboxes/run", post(run::run))
         .route("/sandboxes/{id}/exports", post(exports::create))
         .route("/sandboxes/{id}/exports/download", get(exports::download))

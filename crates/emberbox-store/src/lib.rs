@@ -10,6 +10,7 @@
 //! `step`; nothing leaves `destroyed`; ledgers are only ever appended to.
 
 mod app;
+mod batch;
 mod credit;
 mod deployment;
 mod error;
@@ -24,6 +25,7 @@ mod time;
 mod usage;
 
 pub use app::{AppRecord, AppStatus};
+pub use batch::{BatchItem, BatchItemState, BatchRecord, BatchWork, NewBatch};
 pub use credit::{CannotPay, CreditChange, CreditEntry, CreditError, CreditKind};
 pub use deployment::{DeployError, DeploymentRecord, NewDeployment};
 pub use error::StoreError;

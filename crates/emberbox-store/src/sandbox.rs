@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use emberbox_core::{SandboxId, SandboxState, Shape, TenantId, UserId, VmId};
+use emberbox_core::{BatchId, SandboxId, SandboxState, Shape, TenantId, UserId, VmId};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -21,7 +22,7 @@ pub use query::SandboxFilter;
 pub(crate) use query::{by_slug, running_without_credit};
 
 /// The caller's own names for whom a sandbox serves.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExternalIds {
     /// Customer or account.
     pub workspace: Option<String>,
@@ -32,7 +33,7 @@ pub struct ExternalIds {
 }
 
 /// A sandbox to make; every value is checked already.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewSandbox {
     /// Where it belongs.
     pub place: PlaceRequest,
@@ -66,6 +67,9 @@ pub struct NewSandbox {
     pub persistent: bool,
     /// Whether the template's app is to be started.
     pub auto_start: bool,
+    /// Which item of a batch it is.
+    #[serde(skip)]
+    pub batch_item: Option<(BatchId, u32)>,
 }
 
 /// A sandbox.

@@ -153,6 +153,10 @@ impl From<InsertError> for Failure {
                     decimal(minimum_micro),
                 ),
             ),
+            InsertError::BatchItemTaken => Self::new(
+                ErrorCode::ResourceState,
+                "the batch was cancelled before this sandbox was made",
+            ),
             InsertError::SlugTaken => Self::new(
                 ErrorCode::NameTaken,
                 "the slug is in use by another sandbox",

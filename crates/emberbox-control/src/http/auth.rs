@@ -25,6 +25,9 @@ pub(super) struct Target {
 /// `EventSource` sends no header.
 pub(super) struct StreamTarget(pub(super) Target);
 
+/// An authenticated caller, who may also show a ticket.
+pub(super) struct StreamAuth(pub(super) Caller);
+
 /// The first parameter of the path, decoded.
 pub(super) struct PathText(pub(super) String);
 
@@ -82,6 +85,18 @@ impl FromRequestParts<Arc<Control>> for StreamTarget {
         parts: &mut Parts,
         control: &Arc<Control>,
     ) -> Result<Self, Failure> {
+        let StreamAuth(caller) = StreamAuth::from_request_parts(parts, control).await?;
+        Target::of(caller, parts, control).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Arc<Control>> for StreamAuth {
+    type Rejection = Failure;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        control: &Arc<Control>,
+    ) -> Result<Self, Failure> {
         let ticket = Query::<Ticket>::try_from_uri(&parts.uri)
             .ok()
             .and_then(|Query(query)| query.ticket);
@@ -98,7 +113,7 @@ impl FromRequestParts<Arc<Control>> for StreamTarget {
             }
             Some(_) | None => Auth::from_request_parts(parts, control).await?.0,
         };
-        Target::of(caller, parts, control).await.map(Self)
+        Ok(Self(caller))
     }
 }
 

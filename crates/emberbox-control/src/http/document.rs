@@ -6,9 +6,9 @@ use utoipa::{Modify, OpenApi};
 
 use super::previews::share;
 use super::{
-    app, code, commands, credits, deployments, events, exec, exports, files, keys, logs, measures,
-    previews, processes, readiness, run, sandboxes, system, templates, tenancy, terminal, tickets,
-    usage,
+    app, batches, code, commands, credits, deployments, events, exec, exports, files, keys, logs,
+    measures, previews, processes, readiness, run, sandboxes, system, templates, tenancy, terminal,
+    tickets, usage,
 };
 
 /// The OpenAPI 3.1 document of every public route.
@@ -46,6 +46,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         usage::report, usage::summary, usage::sessions, usage::of_sandbox,
         credits::get, credits::change, run::run, exports::create, exports::download,
         commands::run, commands::list, commands::get, commands::logs, commands::kill,
+        batches::create, batches::get, batches::items, batches::cancel, batches::events,
         code::run, code::contexts, code::reset_one, code::reset_all,
         measures::metrics, measures::resources, measures::runtimes,
         keys::list,

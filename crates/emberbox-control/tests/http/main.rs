@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod apps;
+mod batches;
 mod code;
 mod commands;
 mod deployments;

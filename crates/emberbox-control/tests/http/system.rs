@@ -190,7 +190,7 @@ async fn every_documented_operation_is_served() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 86);
+    assert_eq!(operations, 91);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use sqlx::{Sqlite, Transaction};
 
 use super::{NewSandbox, SandboxRecord, query};
-use crate::{Caller, CannotPay, PlaceError, Store, StoreError, credit, event, place, time};
+use crate::{Caller, CannotPay, PlaceError, Store, StoreError, batch, credit, event, place, time};
 
 /// How long an idempotency key is remembered (`reference.txt`, "Request
 /// Headers").
@@ -35,6 +35,9 @@ pub enum InsertError {
     /// The tenant's account cannot pay for it.
     #[error("the balance is {} micro-credits", .0.balance_micro)]
     InsufficientCredits(CannotPay),
+    /// The item of the batch has a sandbox, or was cancelled.
+    #[error("the item of the batch is taken")]
+    BatchItemTaken,
     /// The chosen slug belongs to another sandbox.
     #[error("the slug is in use")]
     SlugTaken,
@@ -87,6 +90,11 @@ impl Store {
         }
         let record = record(&mut tx, caller, new).await?;
         insert(&mut tx, &record).await?;
+        if let Some(item) = &new.batch_item
+            && !batch::claim(&mut tx, item, &record.id).await?
+        {
+            return Err(InsertError::BatchItemTaken);
+        }
         event::state_changed(&mut tx, &record.id, None, record.state).await?;
         if let Some(key) = idempotency_key {
             sqlx::query(

@@ -89,7 +89,7 @@ impl Fixture {
     }
 }
 
-fn new() -> NewSandbox {
+pub(crate) fn new() -> NewSandbox {
     NewSandbox {
         place: PlaceRequest::default(),
         external: ExternalIds::default(),
@@ -107,6 +107,7 @@ fn new() -> NewSandbox {
         always_on: false,
         persistent: false,
         auto_start: false,
+        batch_item: None,
     }
 }
 

@@ -118,6 +118,7 @@ pub(in crate::http) fn create(body: CreateSandbox, limits: &Limits) -> Result<Ne
         always_on: body.always_on.unwrap_or(false),
         persistent: body.persistent.unwrap_or(false),
         auto_start: body.auto_start.unwrap_or(false),
+        batch_item: None,
     };
     if !fields.errors.is_empty() {
         return Err(Failure::invalid(&fields.errors));
