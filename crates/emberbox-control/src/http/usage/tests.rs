@@ -4,7 +4,9 @@ fn now() -> Timestamp {
     "2026-03-15T12:30:00Z".parse().unwrap()
 }
 
-fn query(pairs: &[(&str, &str)]) -> UsageQuery {
+type Pair = (&'static str, &'static str);
+
+fn query(pairs: &[Pair]) -> UsageQuery {
     let object = pairs
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).into()));
@@ -14,7 +16,7 @@ fn query(pairs: &[(&str, &str)]) -> UsageQuery {
 #[test]
 fn periods() {
     let end = "2026-03-10T00:00:00Z";
-    let cases: [(&[(&str, &str)], &str, &str); 6] = [
+    let cases: [(&[Pair], &str, &str); 6] = [
         (&[], "2026-03-01T00:00:00Z", "2026-03-15T12:30:00Z"),
         (
             &[("period", "7d")],
