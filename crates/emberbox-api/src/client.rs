@@ -24,6 +24,7 @@ mod sandbox;
 mod snapshot;
 mod stream;
 mod terminal;
+mod usage;
 
 pub use file::{Download, Reach};
 pub use stream::{CommandEvent, DirectoryEvent, EventStream, SandboxEvent};

@@ -55,6 +55,9 @@ codes! {
     Unauthorized = "UNAUTHORIZED", 401,
         "The API key is missing, unknown, expired or revoked.",
         "Send `Authorization: Bearer <key>` with a valid key.";
+    Forbidden = "FORBIDDEN", 403,
+        "The API key is valid, but it may not do this.",
+        "Use a key that may, for example the operator's.";
     NotFound = "NOT_FOUND", 404,
         "The resource does not exist or belongs to another tenant.",
         "Check the identifier.";
@@ -118,9 +121,15 @@ codes! {
     SandboxNotRunning = "SANDBOX_NOT_RUNNING", 409,
         "The sandbox is not in the running state.",
         "Wait until it is ready, or create another one.";
+    SandboxStarting = "SANDBOX_STARTING", 409,
+        "The sandbox is coming up.",
+        "Send the command again after `Retry-After`.";
     SandboxLimitExceeded = "SANDBOX_LIMIT_EXCEEDED", 409,
         "The tenant has as many sandboxes as it may have at a time.",
         "Destroy a sandbox, or have the limit raised.";
+    InsufficientCredits = "INSUFFICIENT_CREDITS", 402,
+        "The tenant's account cannot pay for a sandbox; nothing was made.",
+        "See `GET /api/v1/credits`, and have credit granted.";
     SandboxRuntimeUnavailable = "SANDBOX_RUNTIME_UNAVAILABLE", 409,
         "The sandbox is marked running but its VM cannot be reached yet.",
         "Try again shortly.";
@@ -209,6 +218,7 @@ impl ErrorCode {
             Self::BodyTimeout
             | Self::PortNotServed
             | Self::SandboxUnreachable
+            | Self::SandboxStarting
             | Self::NoCapacity
             | Self::PreviewUnreachable
             | Self::PreviewBusy
@@ -217,6 +227,8 @@ impl ErrorCode {
             | Self::ShuttingDown
             | Self::Internal => true,
             Self::Unauthorized
+            | Self::Forbidden
+            | Self::InsufficientCredits
             | Self::NotFound
             | Self::RouteNotFound
             | Self::InvalidJson

@@ -8,16 +8,23 @@
 //! `{"data": …}` ([`Data`]), which is what the official clients unwrap.
 
 pub mod app;
+pub mod batch;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod code;
+pub mod command;
+pub mod credit;
 pub mod deployment;
 pub mod error;
 pub mod exec;
+pub mod export;
 pub mod file;
 pub mod key;
+pub mod metrics;
 pub mod preview;
 pub mod process;
 pub mod readiness;
+pub mod run;
 pub mod sandbox;
 pub mod snapshot;
 pub mod stream;
@@ -27,24 +34,35 @@ pub mod tenancy;
 pub mod terminal;
 pub mod ticket;
 mod time;
+pub mod usage;
 
 pub use app::{
     AppLifecycle, ArtifactPaths, ArtifactPreview, Artifacts, Logs, StartTemplate, StartedTemplate,
 };
+pub use batch::{Batch, BatchItem, BatchItemError, BatchSize, BatchStatus, CreateBatch};
+pub use code::{CodeContexts, CodeResult, RunCode};
+pub use command::{CommandResult, RunCommand};
+pub use credit::{ChangeCredits, CreditEntry, Credits, PriceList};
 pub use deployment::{Deploy, Deployment, DeploymentState};
 pub use error::{ErrorBody, ErrorCode, ErrorResponse, FieldError};
 pub use exec::{ExecRequest, ExecResult};
+pub use export::{CreateExport, Export, ExportedFile};
 pub use file::{
     FailedFile, FileEntry, FileInfo, FileToWrite, FileType, Listing, StatRequest, Tree, TreeKind,
     TreeNode, UploadRequest, Uploaded, WriteMany, WrittenFile, WrittenMany,
 };
 pub use key::{ApiKey, CreateApiKey, CreatedApiKey};
+pub use metrics::{
+    CurrentMetrics, MaxShape, MetricsSample, ResourceCapabilities, Resources, Runtime,
+    RuntimeCapabilities, SandboxMetrics, SandboxResources,
+};
 pub use preview::{
     CreatePreview, CreateShare, ExposeRequest, Exposed, Preview, PreviewDomain, PreviewToken,
     Share, SharePreview, SharedPreview,
 };
 pub use process::{Process, ProcessStatus, SignalProcess, StartProcess, WriteProcess};
 pub use readiness::{Component, Components, Readiness, ReadinessDetail, ReadinessStatus};
+pub use run::{FirstCommand, RanSandbox, RunSandbox};
 pub use sandbox::{
     CreateSandbox, DestroyedSandbox, ExtendSandbox, Sandbox, SetTags, UpdateSandbox,
 };
@@ -59,6 +77,10 @@ pub use tenancy::{Project, Whoami, Workspace};
 pub use terminal::{OpenTerminal, Terminal};
 pub use ticket::{CreateTicket, StreamTicket};
 pub use time::Time;
+pub use usage::{
+    Measurement, MeasurementStatus, SandboxUsage, UsageGroup, UsageReport, UsageSession,
+    UsageSummary, UsageTotals,
+};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use emberbox_core::{SnapshotId, VmId};
 use emberbox_guest::client::GuestClient;
-use emberbox_host::{AfterSnapshot, CreateVm, Created, Host, HostError, Snapshotted};
+use emberbox_host::{AfterSnapshot, CreateVm, Created, Host, HostError, ResourceUse, Snapshotted};
+use emberbox_runtime::net::NetworkUse;
 use tokio::net::TcpStream;
 
 /// Runs VMs. The contracts are those of [`Host`]'s calls of the same name.
@@ -46,6 +47,13 @@ pub trait Compute: Send + Sync + 'static {
 
     /// The VMs that are claimed and run.
     fn running(&self) -> Vec<VmId>;
+
+    /// What went through a VM's network since its start. Of a VM that has
+    /// ended, the last there was, for a while.
+    async fn network_use(&self, vm: &VmId) -> Result<NetworkUse, HostError>;
+
+    /// What a running VM takes of its machine.
+    async fn resource_use(&self, vm: &VmId) -> Result<ResourceUse, HostError>;
 }
 
 #[async_trait]
@@ -89,5 +97,13 @@ impl Compute for Arc<Host> {
 
     fn running(&self) -> Vec<VmId> {
         Host::running(self)
+    }
+
+    async fn network_use(&self, vm: &VmId) -> Result<NetworkUse, HostError> {
+        Host::network_use(self, vm).await
+    }
+
+    async fn resource_use(&self, vm: &VmId) -> Result<ResourceUse, HostError> {
+        Host::resource_use(self, vm).await
     }
 }

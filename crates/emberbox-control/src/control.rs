@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use emberbox_core::{SandboxId, SandboxState};
+use emberbox_core::{BatchId, SandboxId, SandboxState};
 use emberbox_guest::client::GuestClient;
 use emberbox_host::HostEvent;
 use emberbox_store::{SandboxRecord, Store, Transition};
@@ -19,6 +19,8 @@ use crate::{Failure, Settings};
 
 mod activity;
 pub(crate) mod app;
+mod batch;
+mod code;
 mod create;
 mod deploy;
 mod destroy;
@@ -26,18 +28,25 @@ mod exec;
 mod feed;
 mod in_flight;
 mod janitor;
+mod meter;
 mod pause;
+mod policy;
 mod reconcile;
+mod samples;
 mod snapshot;
 
 use activity::Activity;
 pub(crate) use activity::Use;
+use code::BusyContexts;
+pub(crate) use code::{Context, Language};
 pub(crate) use deploy::Route;
 use deploy::Routes;
 pub(crate) use exec::{Ending, RunningExec, TIMED_OUT, exit_code};
 use feed::Feeds;
 pub(crate) use feed::{Feed, Piece};
 use in_flight::InFlight;
+pub(crate) use samples::Sample;
+use samples::Samples;
 
 /// Announced changes a slow waiter may be behind. One that falls further
 /// behind reads the store again, so the number costs nothing but that read.
@@ -56,6 +65,8 @@ pub struct Control {
     port: OnceLock<u16>,
     /// Which sandboxes changed their state; sent after the change is stored.
     changes: broadcast::Sender<SandboxId>,
+    /// Which batches changed; sent after the change is stored.
+    batch_changes: broadcast::Sender<BatchId>,
     feeds: Feeds,
     terminal_key: TerminalKey,
     creating: InFlight,
@@ -67,6 +78,8 @@ pub struct Control {
     starting: InFlight,
     routes: Routes,
     shown: ShownCache,
+    samples: Samples,
+    busy_contexts: BusyContexts,
     /// Wakes the janitor: a deadline may be nearer than it knows.
     janitor: Notify,
     tasks: TaskTracker,
@@ -88,6 +101,7 @@ impl Control {
             settings,
             port: OnceLock::new(),
             changes: broadcast::Sender::new(CHANGES),
+            batch_changes: broadcast::Sender::new(CHANGES),
             feeds: Feeds::default(),
             terminal_key: TerminalKey::random(),
             creating: InFlight::default(),
@@ -97,14 +111,19 @@ impl Control {
             starting: InFlight::default(),
             routes: Routes::default(),
             shown: ShownCache::default(),
+            samples: Samples::default(),
+            busy_contexts: BusyContexts::default(),
             janitor: Notify::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
+        let terms = control.settings.billing.terms();
+        control.store.set_billing_terms(&terms).await?;
         control.reconcile().await?;
         control.repair_routes().await?;
         let cut_off = "the server ended during the start";
         control.store.fail_begun_apps(cut_off).await?;
+        control.resume_batches().await?;
         let watcher = Arc::clone(&control);
         control
             .tasks
@@ -113,6 +132,10 @@ impl Control {
         control
             .tasks
             .spawn(async move { janitor.keep_order().await });
+        let meter = Arc::clone(&control);
+        control
+            .tasks
+            .spawn(async move { meter.keep_accounts().await });
         Ok(control)
     }
 

@@ -107,6 +107,19 @@ impl Failure {
         }
     }
 
+    /// The same as [`Failure::not_running`], for the routes whose clients wait
+    /// for a sandbox that is coming up.
+    pub(crate) fn not_running_yet(record: &SandboxRecord) -> Self {
+        let failure = Self::not_running(record);
+        if record.state == SandboxState::Provisioning && record.destroy_requested_at.is_none() {
+            return Self {
+                code: ErrorCode::SandboxStarting,
+                ..failure
+            };
+        }
+        failure
+    }
+
     /// The code.
     #[must_use]
     pub fn code(&self) -> ErrorCode {

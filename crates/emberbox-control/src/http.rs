@@ -20,21 +20,28 @@ use crate::{Failure, metrics, preview};
 
 mod app;
 mod auth;
+mod batches;
 mod body;
+mod code;
+mod commands;
+mod credits;
 mod deployments;
 mod document;
 mod error;
 mod events;
 mod exec;
+mod exports;
 mod files;
 mod json;
 mod keys;
 mod logs;
+mod measures;
 mod port;
 mod previews;
 mod processes;
 mod readiness;
 pub(crate) mod request;
+mod run;
 mod sandboxes;
 mod snapshots;
 mod sse;
@@ -44,6 +51,7 @@ mod tenancy;
 mod terminal;
 mod tickets;
 mod unread;
+mod usage;
 
 use previews::share;
 
@@ -77,6 +85,37 @@ pub fn router(control: Arc<Control>) -> Router {
         .route("/sandbox-templates", get(templates::list))
         .route("/sandbox-templates/{id}", get(templates::get))
         .route("/sandboxes", get(sandboxes::list).post(sandboxes::create))
+        .route("/usage", get(usage::report))
+        .route("/usage/summary", get(usage::summary))
+        .route("/usage/sessions", get(usage::sessions))
+        .route("/credits", get(credits::get))
+        .route("/admin/tenants/{id}/credits", post(credits::change))
+        .route("/sandboxes/batch", post(batches::create))
+        .route("/sandboxes/batches/{id}", get(batches::get))
+        .route("/sandboxes/batches/{id}/items", get(batches::items))
+        .route("/sandboxes/batches/{id}/cancel", post(batches::cancel))
+        .route("/sandboxes/batches/{id}/events", get(batches::events))
+        .route("/sandboxes/run", post(run::run))
+        .route("/sandboxes/{id}/exports", post(exports::create))
+        .route("/sandboxes/{id}/exports/download", get(exports::download))
+        .route(
+            "/sandboxes/{id}/commands",
+            get(commands::list).post(commands::run),
+        )
+        .route("/sandboxes/{id}/commands/{pid}", get(commands::get))
+        .route("/sandboxes/{id}/commands/{pid}/logs", get(commands::logs))
+        .route("/sandboxes/{id}/commands/{pid}/kill", post(commands::kill))
+        .route("/sandboxes/{id}/code", delete(code::reset_all))
+        .route("/sandboxes/{id}/code/run", post(code::run))
+        .route("/sandboxes/{id}/code/contexts", get(code::contexts))
+        .route(
+            "/sandboxes/{id}/code/contexts/{context}",
+            delete(code::reset_one),
+        )
+        .route("/sandboxes/runtimes", get(measures::runtimes))
+        .route("/sandboxes/{id}/usage", get(usage::of_sandbox))
+        .route("/sandboxes/{id}/metrics", get(measures::metrics))
+        .route("/sandboxes/{id}/resources", get(measures::resources))
         .route("/sandboxes/by-name/{*name}", get(sandboxes::by_name))
         .route(
             "/sandboxes/{id}",

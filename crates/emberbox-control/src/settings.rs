@@ -1,6 +1,7 @@
 //! What an operator may set.
 
-use emberbox_core::Limits;
+use emberbox_core::{Limits, Prices};
+use emberbox_store::BillingTerms;
 use serde::{Deserialize, Serialize};
 
 use crate::preview::host;
@@ -16,6 +17,8 @@ pub struct Settings {
     pub create_grace_ms: u64,
     /// Where previews are served.
     pub preview: PreviewSettings,
+    /// What running costs, and what becomes of who cannot pay.
+    pub billing: BillingSettings,
 }
 
 impl Default for Settings {
@@ -26,8 +29,82 @@ impl Default for Settings {
             // over a restore even in software emulation.
             create_grace_ms: 5_000,
             preview: PreviewSettings::default(),
+            billing: BillingSettings::default(),
         }
     }
+}
+
+/// What running costs, in millionths of a credit, and what becomes of who
+/// cannot pay. Everything is counted whatever it costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BillingSettings {
+    /// One vCPU for one hour.
+    pub vcpu_hour_micro: u32,
+    /// One GiB of memory for one hour.
+    pub memory_gib_hour_micro: u32,
+    /// One GiB of disk for one hour.
+    pub disk_gib_hour_micro: u32,
+    /// One GiB to the outside.
+    pub egress_gib_micro: u32,
+    /// Whether an account that cannot pay is refused new sandboxes.
+    pub enforce: bool,
+    /// What an account must have for a new sandbox.
+    pub minimum_balance_micro: i64,
+    /// What becomes of running sandboxes when nothing is left; only with
+    /// `enforce`.
+    pub on_empty: OnEmpty,
+    /// Whether the disk of a paused sandbox counts.
+    pub paused_disk: bool,
+    /// Time between settlements, and between samples of what sandboxes take.
+    pub settle_interval_sec: u32,
+}
+
+impl Default for BillingSettings {
+    fn default() -> Self {
+        Self {
+            vcpu_hour_micro: 0,
+            memory_gib_hour_micro: 0,
+            disk_gib_hour_micro: 0,
+            egress_gib_micro: 0,
+            enforce: false,
+            minimum_balance_micro: 0,
+            on_empty: OnEmpty::default(),
+            paused_disk: false,
+            // The most that a VM which dies with its server runs for nothing.
+            settle_interval_sec: 60,
+        }
+    }
+}
+
+impl BillingSettings {
+    /// As the store keeps them.
+    pub(crate) fn terms(&self) -> BillingTerms {
+        BillingTerms {
+            prices: Prices {
+                vcpu_hour: self.vcpu_hour_micro,
+                memory_gib_hour: self.memory_gib_hour_micro,
+                disk_gib_hour: self.disk_gib_hour_micro,
+                egress_gib: self.egress_gib_micro,
+            },
+            enforce: self.enforce,
+            minimum_balance: self.minimum_balance_micro,
+            paused_disk: self.paused_disk,
+        }
+    }
+}
+
+/// What becomes of running sandboxes of an account with nothing left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnEmpty {
+    /// They are paused and can go on once there is credit.
+    #[default]
+    Pause,
+    /// They are destroyed.
+    Destroy,
+    /// They go on.
+    Keep,
 }
 
 /// Where previews are served: at `{slug}.sandbox.{domain}` and

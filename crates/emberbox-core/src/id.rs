@@ -133,6 +133,12 @@ id!(
     "snap_"
 );
 
+id!(
+    /// A batch: many sandboxes asked for at once.
+    BatchId,
+    "bat_"
+);
+
 /// Length of a [`slug`], in characters.
 pub const SLUG_LEN: usize = 12;
 

@@ -1,18 +1,21 @@
 //! The decisions of Emberbox that need no machine: identifiers, shapes and
-//! their limits, and the sandbox lifecycle.
+//! their limits, the sandbox lifecycle, and what running costs.
 //!
 //! Decides: which values are legal and which state follows which event.
 //! Must not know: IO, the clock, async, HTTP, engines.
 //!
 //! Everything here is total and deterministic, so it is tested as tables.
 
+pub mod billing;
 pub mod id;
 pub mod lifecycle;
 pub mod limits;
 pub mod shape;
 
+pub use billing::{Carry, Prices, Quantity};
 pub use id::{
-    ApiKeyId, DeploymentId, PreviewId, SandboxId, ShareId, SnapshotId, TenantId, UserId, VmId,
+    ApiKeyId, BatchId, DeploymentId, PreviewId, SandboxId, ShareId, SnapshotId, TenantId, UserId,
+    VmId,
 };
 pub use lifecycle::{Command, Denied, Event, Fact, SandboxState, Step, step};
 pub use limits::Limits;

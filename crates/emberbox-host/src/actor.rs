@@ -21,6 +21,7 @@ use emberbox_runtime::{Engine, ExitReason, Vm};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::host::{AfterSnapshot, CreateVm, Created, HostError, HostEvent, Snapshotted};
+use crate::last_use::LastNetworkUse;
 use crate::ledger::Ledger;
 use crate::secret::HostSecret;
 use crate::seeds::Seeds;
@@ -42,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) ledger: Ledger,
     pub(crate) secret: HostSecret,
     pub(crate) snapshots: Arc<Snapshots>,
+    /// Of VMs that have ended.
+    pub(crate) last_network_use: LastNetworkUse,
 }
 
 /// A VM that is claimed and runs.

@@ -12,7 +12,7 @@ use emberbox_guest::Token;
 use emberbox_guest::client::GuestClient;
 use emberbox_image::GuestImages;
 use emberbox_runtime::disk;
-use emberbox_runtime::net::{Dialer, NetConfig, SlotPool};
+use emberbox_runtime::net::{Dialer, NetConfig, NetworkUse, SlotPool};
 use emberbox_runtime::qemu::Qemu;
 use emberbox_runtime::seed::{COLD_BOOT, SeedFiles};
 use emberbox_runtime::{BootImages, Engine, EngineDescription, ExitReason, MemoryUse};
@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use crate::actor::{Actor, Handle, Parts, Running, report};
 use crate::capacity::Needs;
 use crate::config::{self, HostConfig};
+use crate::last_use::LastNetworkUse;
 use crate::ledger::{Ledger, Record};
 use crate::secret::HostSecret;
 use crate::seeds::Seeds;
@@ -117,6 +118,17 @@ pub struct Created {
     pub boot_path: BootPath,
     /// From the start of its VMM process to the claimed guest, in milliseconds.
     pub boot_ms: u32,
+}
+
+/// What one VM takes of its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ResourceUse {
+    /// Memory of its VMM.
+    pub memory: MemoryUse,
+    /// Processor time of its VMM since it started.
+    pub cpu_time: Duration,
+    /// What its disk really takes, in bytes.
+    pub disk_bytes: u64,
 }
 
 /// What a host reports without being asked.
@@ -242,6 +254,7 @@ impl Host {
             seeds,
             ledger,
             secret,
+            last_network_use: LastNetworkUse::default(),
         });
 
         let (events, receiver) = mpsc::channel(EVENTS);
@@ -428,6 +441,27 @@ impl Host {
             .map_err(HostError::start)
     }
 
+    /// What a VM takes of this machine.
+    pub async fn resource_use(&self, vm: &VmId) -> Result<ResourceUse, HostError> {
+        let running = self.running_vm(vm)?.vm;
+        let cpu_time = cpu_time(running.pid()).map_err(HostError::start)?;
+        let scratch = self.parts.ledger.scratch(vm);
+        Ok(ResourceUse {
+            memory: running.memory_use().await.map_err(HostError::start)?,
+            cpu_time,
+            disk_bytes: disk::allocated_bytes(&scratch).map_err(HostError::start)?,
+        })
+    }
+
+    /// What went through a VM's network since its start. Of a VM that has
+    /// ended, the last there was, for a while.
+    pub async fn network_use(&self, vm: &VmId) -> Result<NetworkUse, HostError> {
+        match self.running_vm(vm) {
+            Ok(running) => running.slot.network_use().await.map_err(HostError::start),
+            Err(ended) => self.parts.last_network_use.get(vm).ok_or(ended),
+        }
+    }
+
     /// What this host is.
     #[must_use]
     pub fn facts(&self) -> HostFacts {
@@ -554,6 +588,17 @@ impl Host {
     fn vms(&self) -> MutexGuard<'_, HashMap<VmId, Handle>> {
         self.vms.lock().expect("no panic while the table is held")
     }
+}
+
+/// Processor time of a process and its threads, at the resolution of
+/// `/proc/PID/stat`: some milliseconds.
+fn cpu_time(pid: i32) -> procfs::ProcResult<Duration> {
+    let stat = procfs::process::Process::new(pid)?.stat()?;
+    let ticks = stat.utime.saturating_add(stat.stime);
+    let per_second = procfs::ticks_per_second().max(1);
+    Ok(Duration::from_millis(
+        ticks.saturating_mul(1000) / per_second,
+    ))
 }
 
 /// Images as the runtime takes them.

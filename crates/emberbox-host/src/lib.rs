@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`host`] | what may be asked of a host |
 //! | [`config`] | how it is set up, and which engine it gets |
+//! | `last_use` | what the networks of ended VMs carried |
 //! | `ledger` | what it owns, so that it is found after a crash |
 //! | `secret` | what it can prove about itself after a restart |
 //! | `seeds` | which seeds there are, and how new ones come |
@@ -22,6 +23,7 @@ mod actor;
 mod capacity;
 pub mod config;
 pub mod host;
+mod last_use;
 mod ledger;
 mod secret;
 mod seeds;
@@ -30,5 +32,5 @@ mod snapshots;
 pub use config::{AcceleratorChoice, HostConfig};
 pub use host::{
     AfterSnapshot, BootPath, CreateVm, Created, Host, HostError, HostEvent, HostFacts, Keep,
-    Origin, Snapshotted,
+    Origin, ResourceUse, Snapshotted,
 };

@@ -28,6 +28,7 @@ use std::str::FromStr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+mod counters;
 mod dns;
 mod ledger;
 mod link;
@@ -38,6 +39,7 @@ mod rules;
 mod slot;
 mod tap;
 
+pub use counters::NetworkUse;
 pub use pool::SlotPool;
 pub use slot::{Dialer, Slot};
 

@@ -23,8 +23,7 @@ CREATE UNIQUE INDEX snapshots_one_pause ON snapshots (sandbox_id) WHERE kind = '
 ALTER TABLE sandboxes ADD COLUMN origin_snapshot_id TEXT;
 -- The user's snapshot it was last restored from or took.
 ALTER TABLE sandboxes ADD COLUMN last_snapshot_id TEXT;
--- Since when it is paused, and how long it was before, in microseconds.
+-- Since when it is paused.
 ALTER TABLE sandboxes ADD COLUMN paused_at INTEGER;
-ALTER TABLE sandboxes ADD COLUMN paused_us INTEGER NOT NULL DEFAULT 0;
 -- How far its end was moved from started_at + timeout_sec, in microseconds.
 ALTER TABLE sandboxes ADD COLUMN moved_us INTEGER NOT NULL DEFAULT 0;

@@ -88,6 +88,15 @@ impl Store {
         }))
     }
 
+    /// Whether this is the key the first start of the server made.
+    pub async fn is_first_key(&self, key: &ApiKeyId) -> Result<bool, StoreError> {
+        let first: Option<String> =
+            sqlx::query_scalar("SELECT id FROM api_keys ORDER BY created_at, id LIMIT 1")
+                .fetch_optional(self.readers())
+                .await?;
+        Ok(first.as_deref() == Some(key.as_str()))
+    }
+
     /// Makes a key for the caller's own tenant and user.
     pub async fn create_key(
         &self,

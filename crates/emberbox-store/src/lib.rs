@@ -1,5 +1,5 @@
-//! What Emberbox remembers: tenants, keys, sandboxes and
-//! previews, in SQLite.
+//! What Emberbox remembers: tenants, keys, sandboxes, previews, and the ledger
+//! of what ran, in SQLite.
 //!
 //! Decides: the schema, which change is allowed (by `emberbox_core::step`,
 //! inside the transaction that makes it) and what one transaction is.
@@ -7,9 +7,11 @@
 //!
 //! Invariants: a key's secret is stored only as its SHA-256; every read on
 //! behalf of a caller is bound to a tenant; a state changes only through
-//! `step`; nothing leaves `destroyed`.
+//! `step`; nothing leaves `destroyed`; ledgers are only ever appended to.
 
 mod app;
+mod batch;
+mod credit;
 mod deployment;
 mod error;
 mod event;
@@ -21,8 +23,11 @@ mod snapshot;
 mod store;
 mod ticket;
 mod time;
+mod usage;
 
 pub use app::{AppRecord, AppStatus};
+pub use batch::{BatchItem, BatchItemState, BatchRecord, BatchWork, NewBatch};
+pub use credit::{CannotPay, CreditChange, CreditEntry, CreditError, CreditKind};
 pub use deployment::{DeployError, DeploymentRecord, NewDeployment};
 pub use error::StoreError;
 pub use event::{EventKind, EventRecord};
@@ -39,3 +44,7 @@ pub use sandbox::{
 pub use snapshot::{SnapshotError, SnapshotKind, SnapshotRecord, Taken};
 pub use store::{Bootstrap, Store};
 pub use ticket::NewTicket;
+pub use usage::{
+    BillingTerms, OpenSegment, Readings, SandboxUse, SegmentKind, UsageFilter, UsageGroup,
+    UsageGrouping, UsageSession, UsageTotals,
+};

@@ -2,6 +2,7 @@
 
 use emberbox_core::TenantId;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, Transaction};
 use uuid::Uuid;
 
@@ -16,7 +17,8 @@ const SLUG_MAX: usize = 63;
 
 /// Where a sandbox is to belong, as the caller said it. Ids must exist; slugs
 /// and names are made when they do not.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PlaceRequest {
     /// An existing workspace.
     pub workspace_id: Option<Uuid>,

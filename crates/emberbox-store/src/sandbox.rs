@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use emberbox_core::{SandboxId, SandboxState, Shape, SnapshotId, TenantId, UserId, VmId};
+use emberbox_core::{BatchId, SandboxId, SandboxState, Shape, SnapshotId, TenantId, UserId, VmId};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -20,10 +21,10 @@ pub use change::{Boot, DestroyIntent, Transition};
 pub use edit::Edit;
 pub use insert::{InsertError, Inserted};
 pub use query::SandboxFilter;
-pub(crate) use query::by_slug;
+pub(crate) use query::{by_slug, running_without_credit};
 
 /// The caller's own names for whom a sandbox serves.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExternalIds {
     /// Customer or account.
     pub workspace: Option<String>,
@@ -34,7 +35,7 @@ pub struct ExternalIds {
 }
 
 /// A sandbox to make; every value is checked already.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewSandbox {
     /// Where it belongs.
     pub place: PlaceRequest,
@@ -70,6 +71,9 @@ pub struct NewSandbox {
     pub auto_start: bool,
     /// A snapshot it starts from in place of its image.
     pub origin: Option<SnapshotId>,
+    /// Which item of a batch it is.
+    #[serde(skip)]
+    pub batch_item: Option<(BatchId, u32)>,
 }
 
 /// A sandbox.
@@ -143,10 +147,10 @@ pub struct SandboxRecord {
     pub last_snapshot: Option<SnapshotId>,
     /// Since when it is paused.
     pub paused_at: Option<Timestamp>,
-    /// How long it was paused before that, in microseconds.
-    pub paused_us: i64,
     /// How far its end was moved, in microseconds.
     pub moved_us: i64,
+    /// Milliseconds it ran, as far as the ledger has them; pauses left out.
+    pub runtime_ms: u64,
 }
 
 impl SandboxRecord {
@@ -181,17 +185,11 @@ impl SandboxRecord {
         Some(left.max(0))
     }
 
-    /// Seconds it ran, rounded up, without those it was paused; once it is
-    /// destroyed.
+    /// Settled seconds it ran, rounded up; once it is destroyed.
     #[must_use]
     pub fn total_runtime_sec(&self) -> Option<i64> {
         self.destroyed_at?;
-        let (Some(started), Some(ended)) = (self.started_at, self.ended_at) else {
-            return Some(0);
-        };
-        let ran = ended.as_microsecond() - started.as_microsecond() - self.paused_us;
-        let micros = ran.max(0);
-        Some(micros / 1_000_000 + i64::from(micros % 1_000_000 != 0))
+        i64::try_from(self.runtime_ms.div_ceil(1000)).ok()
     }
 }
 
@@ -201,7 +199,7 @@ const COLUMNS: &str = "id, tenant_id, owner_id, workspace_id, project_id, \
     env, template_id, image_id, size, cpu_count, memory_mib, disk_mib, timeout_sec, \
     idle_timeout_sec, always_on, persistent, auto_start, state, error_message, vm_id, boot_path, \
     boot_ms, created_at, started_at, ready_at, destroy_requested_at, ended_at, destroyed_at, \
-    origin_snapshot_id, last_snapshot_id, paused_at, paused_us, moved_us";
+    runtime_ms, origin_snapshot_id, last_snapshot_id, paused_at, moved_us";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -243,8 +241,8 @@ struct Row {
     origin_snapshot_id: Option<String>,
     last_snapshot_id: Option<String>,
     paused_at: Option<i64>,
-    paused_us: i64,
     moved_us: i64,
+    runtime_ms: i64,
 }
 
 impl Row {
@@ -295,8 +293,8 @@ impl Row {
             origin: parse_opt("sandboxes.origin_snapshot_id", self.origin_snapshot_id)?,
             last_snapshot: parse_opt("sandboxes.last_snapshot_id", self.last_snapshot_id)?,
             paused_at: time::read_opt("sandboxes.paused_at", self.paused_at)?,
-            paused_us: self.paused_us,
             moved_us: self.moved_us,
+            runtime_ms: self.runtime_ms.max(0).unsigned_abs(),
         })
     }
 }

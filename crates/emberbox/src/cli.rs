@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod billing;
 mod sandbox;
 
+pub(crate) use billing::*;
 pub(crate) use sandbox::*;
 
 /// Sandboxes that are real microVMs, restored from a memory snapshot.
@@ -46,6 +48,13 @@ pub(crate) enum Command {
     Key {
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// Show what your tenant's sandboxes used.
+    Usage(Usage),
+    /// See your account; give tenants credit.
+    Credit {
+        #[command(subcommand)]
+        command: CreditCommand,
     },
 }
 

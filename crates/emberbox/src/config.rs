@@ -8,13 +8,14 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use emberbox_control::PreviewSettings;
+use emberbox_control::{BillingSettings, PreviewSettings};
 use emberbox_core::Limits;
 use emberbox_host::AcceleratorChoice;
 use emberbox_image::KernelChoice;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
+mod billing;
 mod preview;
 mod tls;
 
@@ -41,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) preview: PreviewSettings,
     /// What a tenant may use.
     pub(crate) limits: Limits,
+    /// What running costs.
+    pub(crate) billing: BillingSettings,
 }
 
 /// The HTTP server.
@@ -212,6 +215,7 @@ impl Config {
         }
         self.check_tls()?;
         preview::check(&self.preview)?;
+        billing::check(&self.billing)?;
         check_limits(&self.limits)
     }
 }

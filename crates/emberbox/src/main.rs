@@ -13,9 +13,10 @@
 //! | `doctor` | what this machine can do, and what is missing |
 //! | `client` | which server is spoken to, and how errors are shown |
 //! | `interrupt` | what Ctrl-C does |
-//! | `sandbox`, `deployment`, `template`, `key` | the commands of a user |
+//! | `sandbox`, `deployment`, `template`, `key`, `billing` | the commands of a user |
 
 mod agent;
+mod billing;
 mod cli;
 mod client;
 mod config;
@@ -63,6 +64,8 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Deployment { command } => on_one_thread(deployment::run(command)).map(done),
         Command::Template { command } => on_one_thread(template::run(command)).map(done),
         Command::Key { command } => on_one_thread(key::run(command)).map(done),
+        Command::Usage(arguments) => on_one_thread(billing::usage(arguments)).map(done),
+        Command::Credit { command } => on_one_thread(billing::credit(command)).map(done),
     }
 }
 

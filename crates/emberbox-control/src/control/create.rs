@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use emberbox_api::ErrorCode;
+use emberbox_api::credit::decimal;
 use emberbox_core::SandboxState;
 use emberbox_host::{BootPath, CreateVm, HostError, Keep, Origin};
 use emberbox_store::{
-    Boot, Caller, InsertError, Inserted, NewSandbox, PlaceError, SandboxRecord, SnapshotKind,
-    SnapshotRecord,
+    Boot, Caller, CannotPay, InsertError, Inserted, NewSandbox, PlaceError, SandboxRecord,
+    SnapshotKind, SnapshotRecord,
 };
 
 use super::Control;
@@ -178,6 +179,21 @@ impl From<InsertError> for Failure {
             InsertError::LimitExceeded { live, limit } => Self::new(
                 ErrorCode::SandboxLimitExceeded,
                 format!("sandbox limit reached: {live} of {limit} exist"),
+            ),
+            InsertError::InsufficientCredits(CannotPay {
+                balance_micro,
+                minimum_micro,
+            }) => Self::new(
+                ErrorCode::InsufficientCredits,
+                format!(
+                    "the balance is {} credits; a sandbox needs more than 0 and at least {}",
+                    decimal(balance_micro),
+                    decimal(minimum_micro),
+                ),
+            ),
+            InsertError::BatchItemTaken => Self::new(
+                ErrorCode::ResourceState,
+                "the batch was cancelled before this sandbox was made",
             ),
             InsertError::SlugTaken => Self::new(
                 ErrorCode::NameTaken,

@@ -93,6 +93,7 @@ impl Control {
         for snapshot in self.store.snapshots_of(&record.id).await? {
             self.compute.delete_snapshot(&snapshot.id).await?;
         }
+        self.note_last_readings(&record.vm).await;
         if let Some(transition) = self.store.record_destroyed(&record.id).await? {
             self.announce(&transition);
         }

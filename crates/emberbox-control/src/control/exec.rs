@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use emberbox_api::ErrorCode;
 use emberbox_guest::client::{ExecCall, ExecEvent};
+use emberbox_guest::message::CHUNK;
 use emberbox_guest::{ExecSpec, ExitStatus, OutputStream};
 use emberbox_store::SandboxRecord;
 
@@ -45,6 +46,8 @@ pub(crate) struct ExecOutcome {
     pub(crate) exit_code: i32,
     /// How long it ran.
     pub(crate) duration: Duration,
+    /// Why it was ended, if it ran over its time.
+    pub(crate) timed_out: Option<Failure>,
 }
 
 /// How a command ended by itself or had to be ended.
@@ -64,14 +67,34 @@ pub(crate) struct RunningExec {
 }
 
 impl Control {
-    /// Runs a command to its end. Dropping the future kills it.
+    /// Runs a command to its end, which comes in time. Dropping the future
+    /// kills it.
     pub(crate) async fn exec(
         &self,
         record: &SandboxRecord,
         spec: ExecSpec,
     ) -> Result<ExecOutcome, Failure> {
+        let mut outcome = self.exec_to_end(record, spec, Bytes::new()).await?;
+        match outcome.timed_out.take() {
+            None => Ok(outcome),
+            Some(failure) => Err(failure),
+        }
+    }
+
+    /// Runs a command to its end, or to that of its time. It is given `input`
+    /// if its spec says that it takes some. Dropping the future kills it.
+    pub(crate) async fn exec_to_end(
+        &self,
+        record: &SandboxRecord,
+        spec: ExecSpec,
+        input: Bytes,
+    ) -> Result<ExecOutcome, Failure> {
         let started = Instant::now();
+        let takes_input = spec.stdin;
         let mut running = self.begin_exec(record, spec).await?;
+        if takes_input {
+            running.give(input).await?;
+        }
         let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
         let mut truncated = false;
         let status = loop {
@@ -84,16 +107,18 @@ impl Control {
             truncated |= data.len() > room;
             kept.extend_from_slice(&data[..data.len().min(room)]);
         };
-        match running.ending(status) {
-            Ending::Code(exit_code) => Ok(ExecOutcome {
-                stdout: stdout.freeze(),
-                stderr: stderr.freeze(),
-                truncated,
-                exit_code,
-                duration: started.elapsed(),
-            }),
-            Ending::TimedOut(failure) => Err(failure),
-        }
+        let timed_out = match running.ending(status) {
+            Ending::Code(_) => None,
+            Ending::TimedOut(failure) => Some(failure),
+        };
+        Ok(ExecOutcome {
+            stdout: stdout.freeze(),
+            stderr: stderr.freeze(),
+            truncated,
+            exit_code: exit_code(status),
+            duration: started.elapsed(),
+            timed_out,
+        })
     }
 
     /// Starts a command.
@@ -115,6 +140,16 @@ impl Control {
 }
 
 impl RunningExec {
+    /// All it will read from its standard input. The agent takes a megabyte
+    /// ahead of the command, so that less never waits for it.
+    async fn give(&mut self, mut input: Bytes) -> Result<(), Failure> {
+        while !input.is_empty() {
+            let piece = input.split_to(input.len().min(CHUNK));
+            self.call.write_stdin(piece).await?;
+        }
+        Ok(self.call.close_stdin().await?)
+    }
+
     /// What it does next. Not cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<ExecEvent, Failure> {
         let event = self.call.next().await?;

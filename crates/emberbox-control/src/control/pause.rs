@@ -14,7 +14,7 @@ use std::sync::Arc;
 use emberbox_api::ErrorCode;
 use emberbox_core::{SandboxId, SandboxState, SnapshotId, TenantId};
 use emberbox_host::{AfterSnapshot, HostError, Keep, Origin};
-use emberbox_store::{SandboxRecord, SnapshotError, SnapshotKind, Taken};
+use emberbox_store::{InsertError, SandboxRecord, SnapshotError, SnapshotKind, Taken};
 use jiff::Timestamp;
 
 use super::Control;
@@ -122,6 +122,9 @@ impl Control {
         let now = self.present(tenant, id).await?;
         if now.is_ready() {
             return Ok(now);
+        }
+        if let Some(cannot_pay) = self.store.cannot_pay(tenant).await? {
+            return Err(InsertError::InsufficientCredits(cannot_pay).into());
         }
         let paused = self.store.pause_snapshot(id).await?;
         let Some(record) = self.store.begin_resume(id).await? else {

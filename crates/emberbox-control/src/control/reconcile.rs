@@ -21,6 +21,7 @@ impl Control {
     pub(super) async fn reconcile(self: &Arc<Self>) -> Result<(), Failure> {
         let running: HashSet<_> = self.compute.running().into_iter().collect();
         let pauses = self.agree_on_snapshots().await?;
+        self.close_lost_segments(&running).await?;
         let mut wanted = HashSet::new();
         let mut unfinished = Vec::new();
         for record in self.store.undestroyed_sandboxes().await? {
@@ -73,6 +74,7 @@ impl Control {
                 return;
             };
             tracing::warn!(%vm, ?reason, "VM ended unasked");
+            self.note_last_readings(&vm).await;
             match self.store.record_failed(&vm, public_reason(&reason)).await {
                 Ok(Some(transition)) => self.announce(&transition),
                 Ok(None) => {}

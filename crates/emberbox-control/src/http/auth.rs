@@ -25,6 +25,9 @@ pub(super) struct Target {
 /// `EventSource` sends no header.
 pub(super) struct StreamTarget(pub(super) Target);
 
+/// An authenticated caller, who may also show a ticket.
+pub(super) struct StreamAuth(pub(super) Caller);
+
 /// The first parameter of the path, decoded.
 pub(super) struct PathText(pub(super) String);
 
@@ -105,6 +108,18 @@ impl FromRequestParts<Arc<Control>> for StreamTarget {
         parts: &mut Parts,
         control: &Arc<Control>,
     ) -> Result<Self, Failure> {
+        let StreamAuth(caller) = StreamAuth::from_request_parts(parts, control).await?;
+        Target::of(caller, parts, control).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Arc<Control>> for StreamAuth {
+    type Rejection = Failure;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        control: &Arc<Control>,
+    ) -> Result<Self, Failure> {
         let ticket = Query::<Ticket>::try_from_uri(&parts.uri)
             .ok()
             .and_then(|Query(query)| query.ticket);
@@ -121,7 +136,7 @@ impl FromRequestParts<Arc<Control>> for StreamTarget {
             }
             Some(_) | None => Auth::from_request_parts(parts, control).await?.0,
         };
-        Target::of(caller, parts, control).await.map(Self)
+        Ok(Self(caller))
     }
 }
 
@@ -164,6 +179,17 @@ pub(super) async fn path_text(
     let param = params.iter().nth(place);
     let (_, text) = param.ok_or_else(|| Failure::internal("the route has no such parameter"))?;
     Ok(text.to_owned())
+}
+
+/// Only operators may go on: for now whoever has the key of the first start.
+pub(super) async fn require_admin(control: &Control, caller: &Caller) -> Result<(), Failure> {
+    if control.store().is_first_key(&caller.key).await? {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorCode::Forbidden,
+        "only the operator's key may do this",
+    ))
 }
 
 /// The key a request shows.

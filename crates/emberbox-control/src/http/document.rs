@@ -8,8 +8,9 @@ use utoipa::{Modify, OpenApi};
 
 use super::previews::share;
 use super::{
-    app, deployments, events, exec, files, keys, logs, previews, processes, readiness, sandboxes,
-    snapshots, system, templates, tenancy, terminal, tickets,
+    app, batches, code, commands, credits, deployments, events, exec, exports, files, keys, logs,
+    measures, previews, processes, readiness, run, sandboxes, snapshots, system, templates,
+    tenancy, terminal, tickets, usage,
 };
 
 /// The OpenAPI 3.1 document of every public route.
@@ -47,6 +48,12 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         files::upload, files::download, files::list, files::stat, files::write_many,
         files::write_batch, files::tree, files::watch,
         templates::list, templates::get,
+        usage::report, usage::summary, usage::sessions, usage::of_sandbox,
+        credits::get, credits::change, run::run, exports::create, exports::download,
+        commands::run, commands::list, commands::get, commands::logs, commands::kill,
+        batches::create, batches::get, batches::items, batches::cancel, batches::events,
+        code::run, code::contexts, code::reset_one, code::reset_all,
+        measures::metrics, measures::resources, measures::runtimes,
         keys::list,
         keys::create, keys::revoke, tenancy::whoami, tenancy::preview_domain,
         tenancy::set_preview_domain, tenancy::workspaces, tenancy::projects,

@@ -34,7 +34,8 @@ impl IntoResponse for Failure {
         };
         let mut response = (status, Json(body)).into_response();
         if let Some(ms) = retry_ms
-            && status == StatusCode::SERVICE_UNAVAILABLE
+            && (status == StatusCode::SERVICE_UNAVAILABLE
+                || self.code == ErrorCode::SandboxStarting)
         {
             let seconds = HeaderValue::from(ms.div_ceil(1000));
             response.headers_mut().insert(header::RETRY_AFTER, seconds);

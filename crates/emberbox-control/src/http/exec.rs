@@ -23,7 +23,7 @@ pub(super) use lines::{Line, Lines};
 pub(super) use stream::*;
 
 /// Where a command runs when it does not say (`reference.txt`).
-const DEFAULT_DIR: &str = "/root";
+pub(super) const DEFAULT_DIR: &str = "/root";
 
 /// Longest command: Linux takes no longer single argument (`MAX_ARG_STRLEN`,
 /// 32 pages, its NUL included).
@@ -59,7 +59,7 @@ pub(super) async fn run(
     }))
 }
 
-fn parse(body: ExecRequest, limits: &Limits) -> Result<ExecSpec, Failure> {
+pub(super) fn parse(body: ExecRequest, limits: &Limits) -> Result<ExecSpec, Failure> {
     let mut errors = check_command(&body.command);
     let cwd = directory(body.working_dir, body.cwd).unwrap_or_else(|error| {
         errors.push(error);

@@ -24,7 +24,7 @@ use super::json::{JsonBody, QueryString};
 use crate::Failure;
 use crate::control::Control;
 
-mod download;
+pub(super) mod download;
 mod json_parts;
 mod many;
 mod multipart_parts;
@@ -163,7 +163,7 @@ pub(super) fn is_legal_path(path: &str) -> bool {
     path.starts_with('/') && path.len() <= PATH_MAX && !path.contains('\0')
 }
 
-fn check_path(path: String) -> Result<String, Failure> {
+pub(super) fn check_path(path: String) -> Result<String, Failure> {
     if is_legal_path(&path) {
         return Ok(path);
     }
@@ -224,7 +224,7 @@ fn modified(unix_ns: i64) -> Timestamp {
     Timestamp::from_nanosecond(unix_ns.into()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-fn file_name(path: &str) -> String {
+pub(super) fn file_name(path: &str) -> String {
     let name = path.trim_end_matches('/').rsplit('/').next();
     name.filter(|name| !name.is_empty())
         .unwrap_or("/")

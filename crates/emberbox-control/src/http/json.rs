@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use emberbox_api::ErrorCode;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
+use serde_json::{Map, Value};
 
 use super::body::BodyReader;
 use crate::Failure;
@@ -56,6 +57,16 @@ impl<T: DeserializeOwned> axum::extract::FromRequestParts<Arc<Control>> for Quer
             .map(|Query(query)| Self(query))
             .map_err(|error| Failure::invalid_field("query", error.body_text()))
     }
+}
+
+/// The fields of `T` in an object that holds those of others as well.
+pub(super) fn fields<T: DeserializeOwned>(object: &Map<String, Value>) -> Result<T, Failure> {
+    let value = Value::Object(object.clone());
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { "body" } else { &path };
+        Failure::invalid_field(field, error.inner().to_string())
+    })
 }
 
 async fn read<T: DeserializeOwned>(request: Request<Body>, limit: u64) -> Result<T, Failure> {

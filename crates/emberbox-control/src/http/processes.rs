@@ -34,19 +34,19 @@ pub(super) use stream::*;
 
 /// How long a process may take to end when it is asked to: enough for a
 /// server to finish its requests, well under the clients' timeouts.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Longest timeout of a background process. A longer one is none.
-const TIMEOUT_MAX_SEC: i64 = 30 * 24 * 3600;
+pub(super) const TIMEOUT_MAX_SEC: i64 = 30 * 24 * 3600;
 
 /// Longest name in bytes; it is for a line on a screen.
-const NAME_MAX: usize = 128;
+pub(super) const NAME_MAX: usize = 128;
 
 /// Lines of a log that are shown unless told otherwise (`client-contract.md`).
-const TAIL: usize = 200;
+pub(super) const TAIL: usize = 200;
 
 /// The process in the path.
-pub(super) struct Pid(u32);
+pub(super) struct Pid(pub(super) u32);
 
 impl FromRequestParts<Arc<Control>> for Pid {
     type Rejection = Failure;
@@ -211,7 +211,7 @@ pub(super) async fn logs(
 }
 
 /// All that is kept; the client bounds it.
-async fn whole_log(guest: &GuestClient, pid: u32) -> Result<Vec<u8>, ClientError> {
+pub(super) async fn whole_log(guest: &GuestClient, pid: u32) -> Result<Vec<u8>, ClientError> {
     let mut replay = guest.process_log(pid).await?;
     let mut log = Vec::new();
     while let ProcessEvent::Output { data, .. } = replay.next().await? {
@@ -220,7 +220,7 @@ async fn whole_log(guest: &GuestClient, pid: u32) -> Result<Vec<u8>, ClientError
     Ok(log)
 }
 
-fn last_lines(log: &[u8], count: usize) -> &[u8] {
+pub(super) fn last_lines(log: &[u8], count: usize) -> &[u8] {
     // The end of the last line begins no other.
     let body = log.strip_suffix(b"\n").unwrap_or(log);
     let mut ends = (0..body.len()).rev().filter(|at| body[*at] == b'\n');
@@ -265,7 +265,7 @@ fn parse(body: StartProcess) -> Result<ProcessSpec, Failure> {
     })
 }
 
-fn show(sandbox_id: SandboxId, info: ProcessInfo) -> Process {
+pub(super) fn show(sandbox_id: SandboxId, info: ProcessInfo) -> Process {
     Process {
         pid: info.pid,
         sandbox_id,

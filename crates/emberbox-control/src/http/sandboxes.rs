@@ -139,14 +139,19 @@ pub(super) async fn destroy(
     }))
 }
 
+/// Milliseconds of life left, never less than none; `None` when no end is set.
+pub(super) fn timeout_remaining_ms(record: &SandboxRecord) -> Option<i64> {
+    let left = record.timeout_remaining_ms(Timestamp::now());
+    left.filter(|_| record.state.is_live())
+}
+
 /// A sandbox as its user sees it.
 pub(super) fn show(control: &Control, domain: &str, record: SandboxRecord) -> Sandbox {
     let live = record.state.is_live();
     let preview_url = live.then(|| control.preview_url(&record.slug, None, domain));
-    let remaining = record.timeout_remaining_ms(Timestamp::now());
     Sandbox {
         ready: record.is_ready(),
-        timeout_remaining_ms: remaining.filter(|_| live),
+        timeout_remaining_ms: timeout_remaining_ms(&record),
         total_runtime_sec: record.total_runtime_sec(),
         error_message: record
             .error_message

@@ -5,8 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod apps;
+mod batches;
+mod code;
+mod commands;
 mod contract;
 mod deployments;
+mod exports;
 mod files;
 mod lifecycle;
 mod previews;
@@ -17,5 +21,6 @@ mod snapshots;
 mod streams;
 mod system;
 mod terminal;
+mod usage;
 mod watch;
 mod work;

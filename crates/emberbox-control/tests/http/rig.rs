@@ -16,9 +16,11 @@ use emberbox_core::{SnapshotId, VmId};
 use emberbox_guest::client::{Dial, GuestClient};
 use emberbox_guest::{Identity, Token};
 use emberbox_host::{
-    AfterSnapshot, BootPath, CreateVm, Created, HostError, HostEvent, Origin, Snapshotted,
+    AfterSnapshot, BootPath, CreateVm, Created, HostError, HostEvent, Origin, ResourceUse,
+    Snapshotted,
 };
-use emberbox_runtime::ExitReason;
+use emberbox_runtime::net::NetworkUse;
+use emberbox_runtime::{ExitReason, MemoryUse};
 use emberbox_store::Store;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -186,6 +188,8 @@ pub(crate) struct Fleet {
     pub(crate) snapshots: Mutex<HashMap<SnapshotId, Vec<VmId>>>,
     /// What stands for the servers that listen in guests.
     ports: Mutex<HashMap<(VmId, u16), SocketAddr>>,
+    /// What their networks carried; stays when they end.
+    carried: Mutex<HashMap<VmId, NetworkUse>>,
     /// While false, VMs do not come up.
     pub(crate) open: watch::Sender<bool>,
     /// Raised by a crash: what an older server was doing never goes on.
@@ -215,6 +219,7 @@ impl Fleet {
             vms: Mutex::default(),
             snapshots: Mutex::default(),
             ports: Mutex::default(),
+            carried: Mutex::default(),
             open: watch::Sender::new(true),
             epoch: watch::Sender::new(0),
             failing: Mutex::default(),
@@ -235,6 +240,15 @@ impl Fleet {
     pub(crate) fn listen(&self, vm: &VmId, port: u16, server: SocketAddr) {
         let port = (vm.clone(), port);
         self.ports.lock().unwrap().insert(port, server);
+    }
+
+    /// From now on a VM's network has carried this many bytes to the outside.
+    pub(crate) fn carry(&self, vm: &VmId, egress_bytes: u64) {
+        let carried = NetworkUse {
+            egress_bytes,
+            ..NetworkUse::default()
+        };
+        self.carried.lock().unwrap().insert(vm.clone(), carried);
     }
 
     /// A VM dies by itself.
@@ -286,6 +300,7 @@ impl Compute for FleetCompute {
             }
         };
         let vm = Vm::start(&request, memory).await;
+        self.fleet.carry(&request.vm, 0);
         self.fleet.vms.lock().unwrap().insert(request.vm, vm);
         Ok(Created {
             boot_path: BootPath::Snapshot,
@@ -365,6 +380,25 @@ impl Compute for FleetCompute {
 
     fn running(&self) -> Vec<VmId> {
         self.fleet.running()
+    }
+
+    async fn network_use(&self, vm: &VmId) -> Result<NetworkUse, HostError> {
+        let carried = self.fleet.carried.lock().unwrap();
+        carried.get(vm).copied().ok_or(HostError::NotRunning)
+    }
+
+    async fn resource_use(&self, vm: &VmId) -> Result<ResourceUse, HostError> {
+        if !self.fleet.running().contains(vm) {
+            return Err(HostError::NotRunning);
+        }
+        Ok(ResourceUse {
+            memory: MemoryUse {
+                pss: 5000,
+                private: 4000,
+            },
+            cpu_time: Duration::from_millis(1500),
+            disk_bytes: 6000,
+        })
     }
 }
 

@@ -181,6 +181,7 @@ async fn every_documented_operation_is_served() {
                 .replace("{snapshot}", "snap_nobody")
                 .replace("{share}", "shr_nobody")
                 .replace("{pid}", "1")
+                .replace("{context}", "c")
                 .replace("{session_id}", "0");
             let request = rig.http.request(
                 method.to_uppercase().parse().unwrap(),
@@ -197,7 +198,7 @@ async fn every_documented_operation_is_served() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 78);
+    assert_eq!(operations, 104);
 }
 
 #[tokio::test(flavor = "multi_thread")]

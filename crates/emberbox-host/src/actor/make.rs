@@ -264,6 +264,11 @@ impl Parts {
             .await
             .map_err(HostError::start)?;
         if let Some(slot) = slot {
+            // The guest is gone, so these counters are its last.
+            match slot.network_use().await {
+                Ok(last) => self.last_network_use.keep(vm, last),
+                Err(error) => tracing::warn!(%vm, %error, "a network's counters cannot be read"),
+            }
             self.slots.discard(slot).await.map_err(HostError::start)?;
         }
         self.ledger.remove(vm).map_err(HostError::start)

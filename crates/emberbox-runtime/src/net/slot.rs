@@ -11,7 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::dns::{Relay, RelaySockets, Upstreams};
 use super::namespace::{self, NamespaceThread};
-use super::{GUEST_ADDRESS, SlotIndex, tap};
+use super::{GUEST_ADDRESS, NetworkUse, SlotIndex, counters, tap};
 
 /// One VM's network slot.
 ///
@@ -105,6 +105,11 @@ impl Slot {
         socket.set_nodelay(true)?;
         let guest = SocketAddr::from((GUEST_ADDRESS, port));
         socket.connect(guest).await
+    }
+
+    /// What went through it so far. Cancel-safe.
+    pub async fn network_use(&self) -> io::Result<NetworkUse> {
+        self.thread.run(&self.netns, counters::read).await
     }
 
     /// Its namespace, for work on another thread.

@@ -5,7 +5,7 @@ use emberbox_core::{Command, Event, Fact, SandboxId, SandboxState, Step, TenantI
 use sqlx::{Sqlite, Transaction};
 
 use super::{SandboxRecord, query};
-use crate::{Store, StoreError, event, time};
+use crate::{Store, StoreError, event, time, usage};
 
 /// How a VM came up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,6 @@ impl Store {
             sqlx::query(
                 "UPDATE sandboxes SET state = ?1, boot_path = ?2, boot_ms = ?3, \
                  started_at = coalesce(started_at, ?4), ready_at = coalesce(ready_at, ?4), \
-                 paused_us = paused_us + ?4 - coalesce(paused_at, ?4), \
                  moved_us = moved_us + ?4 - coalesce(paused_at, ?4), \
                  paused_at = NULL WHERE id = ?5",
             )
@@ -142,8 +141,7 @@ impl Store {
             sqlx::query(
                 "UPDATE sandboxes SET state = ?1, destroyed_at = ?2, \
                  ended_at = coalesce(ended_at, ?2), \
-                 paused_us = paused_us + ?2 - coalesce(paused_at, ?2), paused_at = NULL \
-                 WHERE id = ?3",
+                 paused_at = NULL WHERE id = ?3",
             )
             .bind(state.as_str())
             .bind(now)
@@ -203,10 +201,17 @@ pub(crate) async fn finish(
 ) -> Result<Transition, StoreError> {
     let previous = before.state;
     let after = query::by_id(&mut *tx, before.id.as_str()).await?;
-    let record = after.unwrap_or(before);
+    let Some(record) = after else {
+        tx.commit().await?;
+        return Ok(Transition {
+            previous,
+            record: before,
+        });
+    };
     if record.state != previous {
         event::state_changed(&mut tx, &record.id, Some(previous), record.state).await?;
     }
+    let record = usage::follow(&mut tx, &before, record, time::now()).await?;
     tx.commit().await?;
     Ok(Transition { previous, record })
 }

@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use sqlx::{Sqlite, Transaction};
 
 use super::{NewSandbox, SandboxRecord, query};
-use crate::{Caller, PlaceError, Store, StoreError, event, place, time};
+use crate::{Caller, CannotPay, PlaceError, Store, StoreError, batch, credit, event, place, time};
 
 /// How long an idempotency key is remembered (`reference.txt`, "Request
 /// Headers").
@@ -32,6 +32,12 @@ pub enum InsertError {
         /// How many may.
         limit: u32,
     },
+    /// The tenant's account cannot pay for it.
+    #[error("the balance is {} micro-credits", .0.balance_micro)]
+    InsufficientCredits(CannotPay),
+    /// The item of the batch has a sandbox, or was cancelled.
+    #[error("the item of the batch is taken")]
+    BatchItemTaken,
     /// The chosen slug belongs to another sandbox.
     #[error("the slug is in use")]
     SlugTaken,
@@ -79,8 +85,16 @@ impl Store {
                 limit: max_live,
             });
         }
+        if let Some(cannot_pay) = credit::cannot_pay(&mut tx, &caller.tenant).await? {
+            return Err(InsertError::InsufficientCredits(cannot_pay));
+        }
         let record = record(&mut tx, caller, new).await?;
         insert(&mut tx, &record).await?;
+        if let Some(item) = &new.batch_item
+            && !batch::claim(&mut tx, item, &record.id).await?
+        {
+            return Err(InsertError::BatchItemTaken);
+        }
         event::state_changed(&mut tx, &record.id, None, record.state).await?;
         if let Some(key) = idempotency_key {
             sqlx::query(
@@ -177,8 +191,8 @@ async fn record(
         origin: new.origin,
         last_snapshot: None,
         paused_at: None,
-        paused_us: 0,
         moved_us: 0,
+        runtime_ms: 0,
     })
 }
 

@@ -196,6 +196,22 @@ pub(super) async fn by_vm(
     row.map(Row::into_record).transpose()
 }
 
+/// Running sandboxes of tenants that have no credit left.
+pub(crate) async fn running_without_credit(
+    executor: impl SqliteExecutor<'_>,
+) -> Result<Vec<SandboxRecord>, StoreError> {
+    let rows: Vec<Row> = select(
+        "WHERE state = 'running' AND destroy_requested_at IS NULL AND coalesce((\
+         SELECT balance_micro FROM credit_entries \
+         WHERE credit_entries.tenant_id = sandboxes.tenant_id \
+         ORDER BY credit_entries.id DESC LIMIT 1), 0) <= 0",
+        |query| query,
+    )
+    .fetch_all(executor)
+    .await?;
+    rows.into_iter().map(Row::into_record).collect()
+}
+
 type RowQuery<'q> = sqlx::query::QueryAs<'q, Sqlite, Row, sqlx::sqlite::SqliteArguments>;
 
 /// `rest` is always a literal of this file; values only ever go through `bind`.

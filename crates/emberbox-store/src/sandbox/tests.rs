@@ -54,6 +54,16 @@ impl Fixture {
         (fixture, sandbox)
     }
 
+    /// Who makes its sandboxes.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Another sandbox, if it may be.
+    pub(crate) async fn try_sandbox(&self) -> Result<Inserted, InsertError> {
+        self.try_insert(&new(), None, MANY).await
+    }
+
     /// Another sandbox.
     pub(crate) async fn sandbox(&self) -> SandboxId {
         self.insert(&new()).await.id
@@ -79,7 +89,7 @@ impl Fixture {
     }
 }
 
-fn new() -> NewSandbox {
+pub(crate) fn new() -> NewSandbox {
     NewSandbox {
         place: PlaceRequest::default(),
         external: ExternalIds::default(),
@@ -98,6 +108,7 @@ fn new() -> NewSandbox {
         persistent: false,
         auto_start: false,
         origin: None,
+        batch_item: None,
     }
 }
 

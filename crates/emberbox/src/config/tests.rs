@@ -1,6 +1,6 @@
 use std::io::Write;
 
-use emberbox_control::{Scheme, TlsSource};
+use emberbox_control::{OnEmpty, Scheme, TlsSource};
 
 use super::*;
 
@@ -55,6 +55,10 @@ fn everything_can_be_set() {
         max_connections = 20
         [limits]
         max_sandboxes = 3
+        [billing]
+        vcpu_hour_micro = 50_000
+        enforce = true
+        on_empty = "keep"
         "#,
     )
     .unwrap();
@@ -88,6 +92,8 @@ fn everything_can_be_set() {
     };
     assert_eq!(config.preview, preview);
     assert_eq!(config.limits.max_sandboxes, 3);
+    assert_eq!(config.billing.vcpu_hour_micro, 50_000);
+    assert_eq!(config.billing.on_empty, OnEmpty::Keep);
     assert_eq!(config.limits.max_vcpus, Limits::default().max_vcpus);
 }
 
@@ -150,6 +156,22 @@ fn every_mistake_names_its_key() {
         (
             "[limits]\nmax_exec_timeout_sec = 10",
             "limits.default_exec_timeout_sec",
+        ),
+        ("[billing]\nvcpu_hour_micro = -1", "vcpu_hour_micro"),
+        ("[billing]\nvcpu_hour_micro = 0.5", "vcpu_hour_micro"),
+        ("[billing]\non_empty = \"sell\"", "on_empty"),
+        ("[billing]\nprice = 1", "price"),
+        (
+            "[billing]\nsettle_interval_sec = 0",
+            "billing.settle_interval_sec",
+        ),
+        (
+            "[billing]\nsettle_interval_sec = 3601",
+            "billing.settle_interval_sec",
+        ),
+        (
+            "[billing]\nminimum_balance_micro = -1",
+            "billing.minimum_balance_micro",
         ),
         ("[server", "line 1"),
     ];

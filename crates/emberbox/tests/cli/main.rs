@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail a test")]
 
 mod app;
+mod billing;
 mod follow;
 mod rig;
 mod stdin;

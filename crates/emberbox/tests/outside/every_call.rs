@@ -14,7 +14,7 @@ const SHARE: &str = "/shares/shr_00000000000000000000000000";
 
 /// Calls that say what is recorded, whatever the sandbox does; the rest is
 /// work that only a running one does.
-pub(crate) const TELL: [&str; 11] = [
+pub(crate) const TELL: [&str; 14] = [
     "GET ",
     "GET /readiness",
     "GET /readiness/stream",
@@ -22,6 +22,9 @@ pub(crate) const TELL: [&str; 11] = [
     "GET /artifacts",
     "GET /logs",
     "GET /logs/stream",
+    "GET /usage",
+    "GET /metrics",
+    "GET /resources",
     "GET /previews",
     "GET /shares",
     "POST /shares",
@@ -60,6 +63,15 @@ pub(crate) fn every_call(api: &Api, id: &str) -> Vec<(String, Answer)> {
         "/previews",
         PREVIEW,
         "/shares",
+        "/usage",
+        "/metrics",
+        "/resources",
+        "/exports/download?path=/etc/passwd",
+        "/exports/download?paths[]=/etc",
+        "/commands",
+        "/commands/1",
+        "/commands/1/logs",
+        "/code/contexts",
     ] {
         calls.push((format!("GET {}", short(rest)), api.get(&at(rest))));
     }
@@ -77,6 +89,8 @@ pub(crate) fn every_call(api: &Api, id: &str) -> Vec<(String, Answer)> {
         PREVIEW,
         &format!("{PREVIEW}/share"),
         SHARE,
+        "/code/contexts/default",
+        "/code",
         "",
     ] {
         calls.push((format!("DELETE {}", short(rest)), api.delete(&at(rest))));
@@ -103,6 +117,13 @@ fn posts() -> Vec<(String, Value)> {
         ("/previews", json!({ "port": 8000 })),
         ("/shares", json!({})),
         ("/preview-token", json!({})),
+        ("/exports", json!({ "path": "/etc" })),
+        ("/commands", json!({ "command": INTRUDER })),
+        ("/commands/1/kill", json!({})),
+        (
+            "/code/run",
+            json!({ "code": format!("import os; os.system('{INTRUDER}')") }),
+        ),
     ];
     let mut posts: Vec<_> = posts.map(|(rest, body)| (rest.to_owned(), body)).into();
     posts.push((format!("{PREVIEW}/share"), json!({})));

@@ -13,6 +13,7 @@ mod bad_files;
 mod bad_requests;
 mod broken_off;
 mod browser;
+mod code;
 mod command_line;
 mod crash;
 mod documents;
@@ -29,6 +30,7 @@ mod schema;
 mod streams;
 mod tenants;
 mod terminals;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -164,6 +166,17 @@ const TESTS: &[(&str, Test)] = &[
         "processes::a_process_outlives_the_server",
         processes::outlives_the_server,
     ),
+    (
+        "usage::what_leaves_the_network_is_counted_to_the_end",
+        usage::egress_is_counted,
+    ),
+    ("usage::metrics_show_what_a_vm_takes", usage::metrics),
+    (
+        "usage::a_killed_server_bills_nothing_twice_or_unproven",
+        usage::killed,
+    ),
+    ("code::interpreters_keep_their_variables", code::contexts),
+    ("code::exports_come_out_whole", code::exports),
     (
         "terminals::a_shell_is_what_people_expect",
         terminals::a_shell_for_people,

@@ -16,7 +16,7 @@ struct State {
 
 /// The length, if the file has one, and the bytes. Dropping the stream ends
 /// the call in the guest.
-pub(super) async fn stream(
+pub(in crate::http) async fn stream(
     mut reader: FileReader,
 ) -> Result<(Option<u64>, impl Stream<Item = io::Result<Bytes>> + Send), Failure> {
     let size = reader.stat().size;

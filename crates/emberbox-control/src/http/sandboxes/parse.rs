@@ -72,7 +72,7 @@ pub(in crate::http) fn idempotency_key(headers: &HeaderMap) -> Result<Option<Str
 }
 
 /// Checks a whole request and names every field that is wrong.
-pub(super) fn create(body: CreateSandbox, limits: &Limits) -> Result<NewSandbox, Failure> {
+pub(in crate::http) fn create(body: CreateSandbox, limits: &Limits) -> Result<NewSandbox, Failure> {
     let mut fields = Fields::default();
     let shape = fields.shape(&body, limits);
     let timeout_sec = fields.number("timeout_sec", body.timeout_sec, (1, limits.max_timeout_sec));
@@ -116,6 +116,7 @@ pub(super) fn create(body: CreateSandbox, limits: &Limits) -> Result<NewSandbox,
         persistent: body.persistent.unwrap_or(false),
         auto_start: body.auto_start.unwrap_or(false),
         origin: None,
+        batch_item: None,
     };
     let new = fields.done(new)?;
     let template = catalogue::find(&new.template_id).ok_or_else(|| {
@@ -202,6 +203,7 @@ pub(in crate::http) fn fork(
         // What ran goes on.
         auto_start: false,
         origin: None,
+        batch_item: None,
     };
     fields.done(new)
 }
