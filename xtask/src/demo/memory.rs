@@ -51,7 +51,7 @@ pub(super) fn run(server: &mut Server, sandbox: &str, report: &mut Report) -> Re
         Ok((snapshot, then))
     })?;
     let stopped = snapshot["stopped_ms"].as_f64().context("no stopped_ms")?;
-    report.note(&format!("it stood still for {stopped:.1} ms"));
+    report.note(format!("it stood still for {stopped:.1} ms"));
     let far = then + 20 * STRIDE;
     report.step("it counts on", || reaches(&api, sandbox, &pid, far))?;
     report.step("restored: the count is back", || {

@@ -97,6 +97,7 @@ impl Control {
                 return Err(error.into());
             }
         };
+        self.note_last_readings(&record.vm).await;
         let transition = self
             .store
             .record_paused(id, &record.vm, &snapshot.id, Some(taken))

@@ -20,8 +20,8 @@ impl Control {
     /// request is taken.
     pub(super) async fn reconcile(self: &Arc<Self>) -> Result<(), Failure> {
         let running: HashSet<_> = self.compute.running().into_iter().collect();
-        let pauses = self.agree_on_snapshots().await?;
         self.close_lost_segments(&running).await?;
+        let pauses = self.agree_on_snapshots().await?;
         let mut wanted = HashSet::new();
         let mut unfinished = Vec::new();
         for record in self.store.undestroyed_sandboxes().await? {

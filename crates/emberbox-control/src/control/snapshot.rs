@@ -112,6 +112,7 @@ impl Control {
         new.vm = VmId::generate();
         let made = self.make_vm(&new, origin).await;
         made.map_err(restore_failed)?;
+        self.note_last_readings(&now.vm).await;
         let switched = self
             .store
             .switch_life(id, &now.vm, &new.vm, &snapshot.id)

@@ -135,8 +135,8 @@ pub(super) async fn runtimes(
         capabilities: RuntimeCapabilities {
             browser: false,
             network_egress: true,
-            persistence: false,
-            pause: false,
+            persistence: true,
+            pause: true,
             gpu: false,
             max_shape: MaxShape {
                 cpu_count: limits.max_vcpus,

@@ -80,7 +80,7 @@ fn a_complete_snapshot_is_found_and_intact() {
         let found = snapshots.find(&id, SHAPE).unwrap();
         assert_eq!(found.manifest.vm, vm);
         snapshots.verify(&found).unwrap();
-        assert_eq!(snapshots.list().unwrap(), [id.clone()]);
+        assert_eq!(snapshots.list().unwrap(), std::slice::from_ref(&id));
     }
 }
 
