@@ -240,7 +240,7 @@ pub(crate) fn routes(rig: &Rig) {
         ("GET", "/api/v2/sandboxes"),
         ("GET", "/api/v1/nothing/here"),
         ("PUT", "/api/v1/sandboxes"),
-        ("PATCH", "/api/v1/sandboxes/x"),
+        ("PUT", "/api/v1/sandboxes/x"),
         ("DELETE", "/api/v1/sandboxes"),
         ("POST", "/api/v1/sandboxes/x/fs/write"),
         ("GET", "/api/v1/sandboxes/x/fs/download?path=/etc"),
