@@ -69,8 +69,9 @@ pub(crate) fn descriptor_of(process: &OwnedFd, number: i32) -> io::Result<OwnedF
     owned(fd)
 }
 
-/// Breaks a TCP connection off: whoever waits for it hears of a reset, and so
-/// does the peer (connect(2), `AF_UNSPEC`).
+/// Breaks a TCP connection off: whoever waits for it gets an error
+/// (`ECONNRESET`, or `EPIPE` if it was blocked in it), and the peer a reset
+/// (connect(2), `AF_UNSPEC`).
 pub(crate) fn reset_connection(socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: an all-zero sockaddr is valid; its family is AF_UNSPEC.
     let nobody: libc::sockaddr = unsafe { mem::zeroed() };

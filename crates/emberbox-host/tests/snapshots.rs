@@ -1,0 +1,440 @@
+//! Snapshots on real VMs: taken, restored, refused, interrupted.
+//!
+//! Needs root and the guest images in `EMBERBOX_HOME` (`cargo xtask setup`).
+
+mod snapshots {
+    //! What the tests share, and the process that is killed.
+    pub(crate) mod rig;
+    pub(crate) mod victim;
+}
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use emberbox_core::{SandboxId, Shape, SnapshotId, VmId};
+use emberbox_guest::{ProcessSpec, TerminalSpec};
+use emberbox_host::{AfterSnapshot, HostError, HostEvent, Keep};
+use emberbox_runtime::jail::become_jail_if_asked;
+use libtest_mimic::{Arguments, Trial};
+use tokio::runtime::Runtime;
+
+use snapshots::rig::{COUNTER, Rig, SHAPE, command, eventually, say};
+use snapshots::victim::{self, Wanted};
+
+/// The longest test makes several VMs; a loaded machine gets many times that.
+const TEST: Duration = Duration::from_secs(600);
+
+/// How far a clock may be off, in seconds: what passes between setting and
+/// reading it on a loaded machine.
+const CLOCK_SKEW: f64 = 5.0;
+
+/// The terminal of the test that opens one.
+const TERMINAL: u64 = 7;
+
+macro_rules! trials {
+    ($($test:ident),* $(,)?) => {
+        vec![$(trial(stringify!($test), || $test())),*]
+    };
+}
+
+fn main() -> ExitCode {
+    become_jail_if_asked();
+    victim::run_if_asked();
+    let mut arguments = Arguments::from_args();
+    // The tests share two cores with the VMs they start.
+    arguments.test_threads = Some(1);
+    let missing = Rig::missing();
+    let ignored = missing.is_some();
+    if let (Some(missing), false) = (missing, arguments.list) {
+        eprintln!("snapshot tests skipped: {missing}");
+        if std::env::var_os("EMBERBOX_REQUIRE_VMS").is_some() {
+            return ExitCode::FAILURE;
+        }
+    }
+    let trials: Vec<Trial> = trials![
+        a_snapshot_brings_everything_back,
+        forks_differ,
+        a_pause_survives_a_new_server,
+        terminals_and_processes_go_on,
+        what_cannot_be_restored_says_why,
+        a_full_disk_leaves_the_vm_running,
+        a_vm_that_ends_takes_its_snapshot_with_it,
+        a_server_killed_meanwhile_leaves_no_half,
+        a_server_killed_under_a_pause_leaves_one_of_both,
+    ];
+    let trials = trials
+        .into_iter()
+        .map(|trial| trial.with_ignored_flag(ignored));
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn trial<F: Future<Output = ()>>(name: &str, test: fn() -> F) -> Trial
+where
+    F: 'static,
+{
+    Trial::test(name, move || {
+        let runtime = Runtime::new().expect("a runtime");
+        let ended = runtime.block_on(async { tokio::time::timeout(TEST, test()).await });
+        ended.map_err(|_elapsed| "it did not end".into())
+    })
+}
+
+async fn a_snapshot_brings_everything_back() {
+    let rig = Rig::open().await;
+    let sandbox = SandboxId::generate();
+    let vm = rig.create(&sandbox).await;
+    say(&rig.host, &vm, COUNTER).await;
+    say(
+        &rig.host,
+        &vm,
+        "echo before > /root/file; hostname > /root/name",
+    )
+    .await;
+    let before = rig.count(&vm).await;
+    let id = SnapshotId::generate();
+    let taken = rig.host.snapshot(&vm, &id, AfterSnapshot::GoOn).await;
+    let taken = taken.unwrap();
+    assert!(taken.stopped_us > 0 && taken.size_bytes > 0, "{taken:?}");
+    assert_eq!(rig.host.snapshots().unwrap(), [id.clone()]);
+    // It goes on, and what it does now is not in the snapshot.
+    let far = before + 1000;
+    rig.counts_past(&vm, far).await;
+    say(&rig.host, &vm, "echo after > /root/file; sync").await;
+    rig.host.destroy(&vm).await.unwrap();
+
+    let mut entropy = Vec::new();
+    for keep in [Keep::Kept, Keep::Consumed] {
+        let vm = rig.restore(&sandbox, &id, keep).await.unwrap();
+        let count = rig.count(&vm).await;
+        assert!((before..far).contains(&count), "{before} then {count}");
+        rig.counts_past(&vm, count).await;
+        let said = say(
+            &rig.host,
+            &vm,
+            "cat /root/file; hostname | cmp - /root/name",
+        )
+        .await;
+        assert_eq!(said, "before");
+        let said = say(&rig.host, &vm, "date +%s.%N").await;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let skew = now.as_secs_f64() - said.parse::<f64>().unwrap();
+        assert!(skew.abs() < CLOCK_SKEW, "the clock is off by {skew} s");
+        assert_eq!(say(&rig.host, &vm, "echo $GREETING").await, "hello");
+        entropy.push(say(&rig.host, &vm, "head -c 32 /dev/urandom | od -An -tx1").await);
+        entropy.push(say(&rig.host, &vm, "cat /proc/sys/kernel/random/uuid").await);
+        rig.host.destroy(&vm).await.unwrap();
+    }
+    entropy.sort();
+    entropy.dedup();
+    assert_eq!(entropy.len(), 4, "two lives had the same randomness");
+    rig.host.delete_snapshot(&id).await.unwrap();
+    rig.host.delete_snapshot(&id).await.unwrap();
+    assert!(rig.host.snapshots().unwrap().is_empty());
+    rig.close().await;
+}
+
+async fn forks_differ() {
+    let rig = Rig::open().await;
+    let sandbox = SandboxId::generate();
+    let vm = rig.create(&sandbox).await;
+    say(&rig.host, &vm, COUNTER).await;
+    let id = SnapshotId::generate();
+    rig.host
+        .snapshot(&vm, &id, AfterSnapshot::GoOn)
+        .await
+        .unwrap();
+    let mut all = vec![vm];
+    for _ in 0..2 {
+        let fork = SandboxId::generate();
+        let vm = rig.restore(&fork, &id, Keep::Kept).await.unwrap();
+        let name = say(&rig.host, &vm, "hostname").await;
+        assert_eq!(name, fork.as_str().replace('_', "-"));
+        all.push(vm);
+    }
+    for command in [
+        "hostname",
+        "cat /etc/hostname",
+        "cat /etc/machine-id",
+        "head -c 32 /dev/urandom | od -An -tx1",
+        "cat /proc/sys/kernel/random/uuid",
+    ] {
+        let mut said = Vec::new();
+        for vm in &all {
+            said.push(say(&rig.host, vm, command).await);
+        }
+        said.sort();
+        said.dedup();
+        assert_eq!(said.len(), all.len(), "{command}: {said:?}");
+    }
+    // What one writes is in no other.
+    say(&rig.host, &all[1], "echo mine > /root/mine; sync").await;
+    say(&rig.host, &all[2], "! [ -e /root/mine ]").await;
+    // A snapshot of a fork is one of the fork.
+    let second = SnapshotId::generate();
+    let of_fork = rig.host.snapshot(&all[1], &second, AfterSnapshot::GoOn);
+    of_fork.await.unwrap();
+    for vm in &all {
+        rig.host.destroy(vm).await.unwrap();
+    }
+    let vm = rig.restore(&sandbox, &second, Keep::Kept).await.unwrap();
+    assert_eq!(say(&rig.host, &vm, "cat /root/mine").await, "mine");
+    rig.close().await;
+}
+
+async fn a_pause_survives_a_new_server() {
+    let rig = Rig::open().await;
+    let sandbox = SandboxId::generate();
+    let vm = rig.create(&sandbox).await;
+    say(&rig.host, &vm, COUNTER).await;
+    let id = SnapshotId::generate();
+    let before = rig.count(&vm).await;
+    rig.host
+        .snapshot(&vm, &id, AfterSnapshot::End)
+        .await
+        .unwrap();
+    // Nothing of the VM is left but the snapshot.
+    assert!(matches!(rig.host.guest(&vm), Err(HostError::NotRunning)));
+    assert!(rig.host.running().is_empty());
+    assert!(rig.vm_directories().is_empty());
+    let other = SnapshotId::generate();
+    let again = rig.host.snapshot(&vm, &other, AfterSnapshot::End);
+    assert!(matches!(again.await, Err(HostError::NotRunning)));
+    let rig = rig.reopen().await;
+    assert_eq!(rig.host.snapshots().unwrap(), [id.clone()]);
+    let vm = rig.restore(&sandbox, &id, Keep::Consumed).await.unwrap();
+    let count = rig.count(&vm).await;
+    assert!(
+        count >= before && count < before + 1000,
+        "{before}, {count}"
+    );
+    rig.counts_past(&vm, count).await;
+    rig.host.delete_snapshot(&id).await.unwrap();
+    // Its disk and memory are its own: all of it works without the snapshot.
+    say(
+        &rig.host,
+        &vm,
+        "echo 3 > /proc/sys/vm/drop_caches; ls -R /root",
+    )
+    .await;
+    let next = SnapshotId::generate();
+    let taken = rig.host.snapshot(&vm, &next, AfterSnapshot::GoOn).await;
+    taken.unwrap();
+    rig.close().await;
+}
+
+async fn terminals_and_processes_go_on() {
+    let rig = Rig::open().await;
+    let sandbox = SandboxId::generate();
+    let vm = rig.create(&sandbox).await;
+    let guest = rig.host.guest(&vm).unwrap();
+    let terminal = TerminalSpec {
+        id: TERMINAL,
+        shell: Some("/bin/bash --norc".to_owned()),
+        cwd: "/root".to_owned(),
+        ..TerminalSpec::default()
+    };
+    guest.open_terminal(terminal).await.unwrap();
+    let (mut input, _output) = guest.attach_terminal(TERMINAL, None).await.unwrap();
+    let typed = "kept=42; touch /root/typed\n";
+    input.write(typed.into()).await.unwrap();
+    eventually("the shell", async || {
+        say(&rig.host, &vm, "ls /root").await.contains("typed")
+    })
+    .await;
+    let ticking = command("while :; do echo tick; sleep 0.1; done");
+    let counting = ProcessSpec {
+        exec: emberbox_guest::ExecSpec {
+            timeout_ms: 0,
+            ..ticking
+        },
+        name: None,
+    };
+    let process = guest.start_process(counting).await.unwrap();
+    let snapshot = SnapshotId::generate();
+    let paused = rig.host.snapshot(&vm, &snapshot, AfterSnapshot::End);
+    paused.await.unwrap();
+    let vm = rig.restore(&sandbox, &snapshot, Keep::Kept).await.unwrap();
+    let guest = rig.host.guest(&vm).unwrap();
+    let (mut input, _output) = guest.attach_terminal(TERMINAL, None).await.unwrap();
+    let asked = "echo $kept > /root/kept\n";
+    input.write(asked.into()).await.unwrap();
+    eventually("the shell's answer", async || {
+        say(&rig.host, &vm, "cat /root/kept || true").await == "42"
+    })
+    .await;
+    let back = guest.process(process.pid).await.unwrap();
+    assert_eq!(back.ended, None, "the background process ended");
+    rig.close().await;
+}
+
+async fn what_cannot_be_restored_says_why() {
+    let rig = Rig::open().await;
+    let sandbox = SandboxId::generate();
+    let vm = rig.create(&sandbox).await;
+    let id = SnapshotId::generate();
+    let paused = rig.host.snapshot(&vm, &id, AfterSnapshot::End);
+    paused.await.unwrap();
+
+    let other = SnapshotId::generate();
+    let unknown = rig.restore(&sandbox, &other, Keep::Kept);
+    assert!(matches!(unknown.await, Err(HostError::UnknownSnapshot(_))));
+    let larger = Shape { vcpus: 2, ..SHAPE };
+    let shape = rig.restore_as(&sandbox, &id, larger).await;
+    assert!(matches!(shape, Err(HostError::IncompatibleSnapshot(_))));
+    for file in ["memory", "state", "scratch.ext4", "manifest.json"] {
+        let path = rig.snapshot_file(&id, file);
+        let whole = fs::read(&path).unwrap();
+        let at = whole.len() as u64 / 2;
+        let changed = fs::File::options().write(true).open(&path).unwrap();
+        let byte = whole[whole.len() / 2];
+        changed.write_all_at(&[!byte], at).unwrap();
+        let damaged = rig.restore(&sandbox, &id, Keep::Kept).await;
+        assert!(
+            matches!(damaged, Err(HostError::DamagedSnapshot(_))),
+            "{file}: {damaged:?}"
+        );
+        changed.write_all_at(&[byte], at).unwrap();
+    }
+    assert!(
+        rig.vm_directories().is_empty(),
+        "a refused restore left something"
+    );
+    // Whole again, it can be restored as if nothing had been.
+    let vm = rig.restore(&sandbox, &id, Keep::Kept).await.unwrap();
+    say(&rig.host, &vm, "true").await;
+    rig.host.delete_snapshot(&id).await.unwrap();
+    let deleted = rig.restore(&sandbox, &id, Keep::Kept).await;
+    assert!(matches!(deleted, Err(HostError::UnknownSnapshot(_))));
+    rig.close().await;
+}
+
+async fn a_full_disk_leaves_the_vm_running() {
+    let rig = Rig::open_on_small_disk().await;
+    let sandbox = SandboxId::generate();
+    let vm = rig.create(&sandbox).await;
+    say(&rig.host, &vm, COUNTER).await;
+    // On a file system of its own no link to the seed is possible.
+    let fits = SnapshotId::generate();
+    let taken = rig.host.snapshot(&vm, &fits, AfterSnapshot::GoOn).await;
+    taken.unwrap();
+    let copy = rig.restore(&sandbox, &fits, Keep::Kept).await.unwrap();
+    rig.counts_past(&copy, rig.count(&copy).await).await;
+    rig.host.destroy(&copy).await.unwrap();
+    rig.host.delete_snapshot(&fits).await.unwrap();
+
+    let mut filler = fs::File::create(rig.data_dir().join("filler")).unwrap();
+    let block = vec![1; 1 << 20];
+    while rig.free_disk() > (1 << 30) - (8 << 20) {
+        filler.write_all(&block).unwrap();
+    }
+    for after in [AfterSnapshot::GoOn, AfterSnapshot::End] {
+        let refused = rig.host.snapshot(&vm, &SnapshotId::generate(), after).await;
+        assert!(matches!(refused, Err(HostError::NoCapacity)), "{refused:?}");
+        assert_eq!(rig.snapshot_names(), [] as [String; 0]);
+        let count = rig.count(&vm).await;
+        rig.counts_past(&vm, count).await;
+    }
+    rig.close().await;
+}
+
+async fn a_vm_that_ends_takes_its_snapshot_with_it() {
+    let mut rig = Rig::open().await;
+    let sandbox = SandboxId::generate();
+    // Destroyed while it is written: the answer is honest, nothing is half.
+    let vm = rig.create(&sandbox).await;
+    let (host, id, of) = (Arc::clone(&rig.host), SnapshotId::generate(), vm.clone());
+    let wanted = id.clone();
+    let taking =
+        tokio::spawn(async move { host.snapshot(&of, &wanted, AfterSnapshot::GoOn).await });
+    rig.begins_to_write(&id).await;
+    rig.host.destroy(&vm).await.unwrap();
+    let taken = taking.await.unwrap();
+    let complete = rig.host.snapshots().unwrap().contains(&id);
+    assert_eq!(taken.is_ok(), complete, "{taken:?}");
+    let names = rig.snapshot_names();
+    assert!(names.iter().all(|name| !name.contains('.')), "{names:?}");
+
+    // Two at once wait for each other, and so does what comes after.
+    let vm = rig.create(&sandbox).await;
+    let (one, two) = (SnapshotId::generate(), SnapshotId::generate());
+    let both = tokio::join!(
+        rig.host.snapshot(&vm, &one, AfterSnapshot::GoOn),
+        rig.host.snapshot(&vm, &two, AfterSnapshot::GoOn),
+    );
+    assert!(matches!(both, (Ok(_), Ok(_))), "{both:?}");
+    let same = rig.host.snapshot(&vm, &one, AfterSnapshot::GoOn).await;
+    assert!(matches!(same, Err(HostError::Snapshot(_))), "{same:?}");
+    say(&rig.host, &vm, "echo alive").await;
+
+    // Nobody had asked for this end.
+    let guest = rig.host.guest(&vm).unwrap();
+    let end = guest.exec(command("echo o > /proc/sysrq-trigger")).await;
+    let event = rig.events.recv().await.unwrap();
+    drop(end);
+    let HostEvent::Ended { vm: ended, .. } = event;
+    assert_eq!(ended, vm);
+    rig.close().await;
+}
+
+async fn a_server_killed_meanwhile_leaves_no_half() {
+    for after_ms in [1, 10, 25, 50, 80, 120, 200, 400] {
+        let rig = Rig::open().await;
+        let victim = rig.close_for_a_victim().await;
+        let vm: VmId = victim.serve_and(Wanted::Snapshots).await;
+        victim.kill_after(Duration::from_millis(after_ms)).await;
+        let rig = victim.reopen().await;
+        assert_eq!(
+            rig.host.running(),
+            [vm.clone()],
+            "killed after {after_ms} ms"
+        );
+        let count = rig.count(&vm).await;
+        rig.counts_past(&vm, count).await;
+        let names = rig.snapshot_names();
+        assert!(names.iter().all(|name| !name.contains('.')), "{names:?}");
+        // Those that are there are complete.
+        for id in rig.host.snapshots().unwrap().into_iter().take(2) {
+            let fork = rig.restore(&SandboxId::generate(), &id, Keep::Kept).await;
+            rig.host.destroy(&fork.unwrap()).await.unwrap();
+        }
+        rig.close().await;
+    }
+}
+
+/// Killed while a VM's last snapshot is taken: either the VM runs and there is
+/// none, or there is one and no VM.
+async fn a_server_killed_under_a_pause_leaves_one_of_both() {
+    for after_ms in [40, 90, 150, 220, 300, 400, 600] {
+        let rig = Rig::open().await;
+        let victim = rig.close_for_a_victim().await;
+        let vm = victim.serve_and(Wanted::Pause).await;
+        victim.kill_after(Duration::from_millis(after_ms)).await;
+        let rig = victim.reopen().await;
+        let names = rig.snapshot_names();
+        assert!(names.iter().all(|name| !name.contains('.')), "{names:?}");
+        let ids = rig.host.snapshots().unwrap();
+        let vm = match ids.as_slice() {
+            [] => {
+                assert_eq!(rig.host.running(), [vm.clone()], "{after_ms} ms");
+                vm
+            }
+            [id] => {
+                assert!(
+                    rig.host.running().is_empty(),
+                    "{after_ms} ms: both are there"
+                );
+                assert!(rig.vm_directories().is_empty());
+                let sandbox = SandboxId::generate();
+                rig.restore(&sandbox, id, Keep::Consumed).await.unwrap()
+            }
+            more => panic!("{more:?}"),
+        };
+        let count = rig.count(&vm).await;
+        rig.counts_past(&vm, count).await;
+        rig.close().await;
+    }
+}
