@@ -15,6 +15,10 @@ pub(crate) fn terminal(rig: &Rig) {
     run(rig, "terminal.md");
 }
 
+pub(crate) fn snapshots(rig: &Rig) {
+    run(rig, "snapshots.md");
+}
+
 /// Runs what stands between "```sh" and "```", as one script.
 fn run(rig: &Rig, name: &str) {
     let api = rig.api();

@@ -135,6 +135,10 @@ const TESTS: &[(&str, Test)] = &[
         documents::terminal,
     ),
     (
+        "documents::every_command_of_snapshots_md_works",
+        documents::snapshots,
+    ),
+    (
         "schema::made_up_requests_are_answered_as_the_document_says",
         schema::holds,
     ),
