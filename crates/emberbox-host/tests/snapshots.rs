@@ -2,6 +2,8 @@
 //!
 //! Needs root and the guest images in `EMBERBOX_HOME` (`cargo xtask setup`).
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 mod snapshots {
     //! What the tests share, and the process that is killed.
     pub(crate) mod rig;
@@ -12,6 +14,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -72,9 +75,9 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-fn trial<F: Future<Output = ()>>(name: &str, test: fn() -> F) -> Trial
+fn trial<F>(name: &str, test: fn() -> F) -> Trial
 where
-    F: 'static,
+    F: Future<Output = ()> + 'static,
 {
     Trial::test(name, move || {
         let runtime = Runtime::new().expect("a runtime");
@@ -99,7 +102,7 @@ async fn a_snapshot_brings_everything_back() {
     let taken = rig.host.snapshot(&vm, &id, AfterSnapshot::GoOn).await;
     let taken = taken.unwrap();
     assert!(taken.stopped_us > 0 && taken.size_bytes > 0, "{taken:?}");
-    assert_eq!(rig.host.snapshots().unwrap(), [id.clone()]);
+    assert_eq!(rig.host.snapshots().unwrap(), from_ref(&id));
     // It goes on, and what it does now is not in the snapshot.
     let far = before + 1000;
     rig.counts_past(&vm, far).await;
@@ -204,7 +207,7 @@ async fn a_pause_survives_a_new_server() {
     let again = rig.host.snapshot(&vm, &other, AfterSnapshot::End);
     assert!(matches!(again.await, Err(HostError::NotRunning)));
     let rig = rig.reopen().await;
-    assert_eq!(rig.host.snapshots().unwrap(), [id.clone()]);
+    assert_eq!(rig.host.snapshots().unwrap(), from_ref(&id));
     let vm = rig.restore(&sandbox, &id, Keep::Consumed).await.unwrap();
     let count = rig.count(&vm).await;
     assert!(
@@ -389,7 +392,7 @@ async fn a_server_killed_meanwhile_leaves_no_half() {
         let rig = victim.reopen().await;
         assert_eq!(
             rig.host.running(),
-            [vm.clone()],
+            from_ref(&vm),
             "killed after {after_ms} ms"
         );
         let count = rig.count(&vm).await;
@@ -419,7 +422,7 @@ async fn a_server_killed_under_a_pause_leaves_one_of_both() {
         let ids = rig.host.snapshots().unwrap();
         let vm = match ids.as_slice() {
             [] => {
-                assert_eq!(rig.host.running(), [vm.clone()], "{after_ms} ms");
+                assert_eq!(rig.host.running(), from_ref(&vm), "{after_ms} ms");
                 vm
             }
             [id] => {

@@ -102,7 +102,7 @@ async fn work(data_dir: PathBuf, wanted: Wanted) {
     let (host, _events) = open_host(&data_dir).await;
     let vm = create(&host, &SandboxId::generate()).await;
     say(&host, &vm, COUNTER).await;
-    writeln!(std::io::stdout(), "{vm}").unwrap();
+    writeln!(&mut std::io::stdout().lock(), "{vm}").unwrap();
     match wanted {
         Wanted::Pause => {
             let id = SnapshotId::generate();
