@@ -16,7 +16,7 @@ use std::path::Path;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::json;
-use tokio::try_join;
+use tokio::join;
 
 use super::pages::{self, Mapping, Sharing};
 use super::vm::QemuVm;
@@ -40,7 +40,10 @@ pub(super) async fn write(vm: &QemuVm, files: &CheckpointFiles) -> Result<(), En
         save_base(pid, memory, &dir, &copy_to.base)?;
         pages::save(pid, memory, &make(&copy_to.memory)?)
     });
-    try_join!(memory, save_devices(vm, &files.state)).map(|((), ())| ())
+    // Both to their end, also if one fails: whoever cleans up after a failure
+    // must not meet a file that the other makes later.
+    let (memory, devices) = join!(memory, save_devices(vm, &files.state));
+    memory.and(devices)
 }
 
 /// Runs blocking work on a thread of its own.
