@@ -1,27 +1,54 @@
 //! The agent first, then the binary that carries it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, ensure};
 
 use crate::command::{self, cargo, root};
 
-/// Builds both and returns where the binary is.
-pub(crate) fn release() -> Result<PathBuf> {
+/// What was built.
+pub(crate) struct Built {
+    /// The binary.
+    pub(crate) binary: PathBuf,
+    /// The agent in it.
+    pub(crate) agent: PathBuf,
+}
+
+/// Builds both as users get them.
+pub(crate) fn release() -> Result<Built> {
     let agent = agent()?;
-    command::run(
-        cargo()
-            .args(["build", "--release", "--package", "emberbox"])
-            .env("EMBERBOX_AGENT", agent),
-    )?;
-    let binary = root().join("target/release/emberbox");
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "emberbox"]);
+    command::run(carry(&mut build, &agent))?;
+    built("release", agent)
+}
+
+/// Builds every test, and the binary with them: one build of all dependencies
+/// where a release would be a second one.
+pub(crate) fn tests() -> Result<Built> {
+    let agent = agent()?;
+    let mut build = cargo();
+    build.args(["test", "--workspace", "--no-run"]);
+    command::run(carry(&mut build, &agent))?;
+    built("debug", agent)
+}
+
+/// Has `cargo` put the agent into the binary. Without it the next build takes
+/// the agent out again.
+pub(crate) fn carry<'a>(cargo: &'a mut Command, agent: &Path) -> &'a mut Command {
+    cargo.env("EMBERBOX_AGENT", agent)
+}
+
+fn built(profile: &str, agent: PathBuf) -> Result<Built> {
+    let binary = root().join("target").join(profile).join("emberbox");
     ensure!(
         binary.is_file(),
         "{} was not built; is CARGO_TARGET_DIR or build.target-dir set?",
         binary.display()
     );
-    Ok(binary)
+    Ok(Built { binary, agent })
 }
 
 /// Builds the guest agent statically: it is the first process of a guest whose

@@ -11,7 +11,7 @@ use crate::command::{self, root};
 
 /// Writes the document from a fresh build.
 pub(crate) fn write() -> Result<()> {
-    let binary = build::release()?;
+    let binary = build::release()?.binary;
     let path = path();
     fs::write(&path, generate(&binary)?)
         .with_context(|| format!("cannot write {}", path.display()))?;

@@ -7,13 +7,16 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::build::{self, Built};
+use crate::command;
 use crate::package::{self, Requirement};
-use crate::{build, command};
 
 /// What was set up.
 pub(crate) struct Product {
-    /// The release binary.
+    /// The binary.
     pub(crate) binary: PathBuf,
+    /// The agent in it.
+    pub(crate) agent: PathBuf,
     /// Where its images and seeds are.
     pub(crate) home: PathBuf,
 }
@@ -30,10 +33,15 @@ struct HomeFacts {
     path: PathBuf,
 }
 
-/// Builds, installs what is missing, and prepares images and seed. What is
-/// there already is not made again.
+/// Builds the release, installs what is missing, and prepares images and seed.
+/// What is there already is not made again.
 pub(crate) fn run() -> Result<Product> {
-    let binary = build::release()?;
+    with(build::release()?)
+}
+
+/// The same with a binary that is built.
+pub(crate) fn with(built: Built) -> Result<Product> {
+    let Built { binary, agent } = built;
     let before = doctor(&binary)?;
     package::install(&before.missing)?;
     let after = doctor(&binary)?;
@@ -51,6 +59,7 @@ pub(crate) fn run() -> Result<Product> {
     command::run(Command::new(&binary).args(["setup", "--trust-host-ca"]))?;
     Ok(Product {
         binary,
+        agent,
         home: after.home.path,
     })
 }

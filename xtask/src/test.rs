@@ -1,9 +1,10 @@
-//! Every test, those from outside against the release binary included.
+//! Every test, those from outside against the binary included.
 
 use std::process::Command;
 
 use anyhow::Result;
 
+use crate::build;
 use crate::command::{self, cargo};
 use crate::package::{self, Requirement};
 use crate::setup::{self, Product};
@@ -25,15 +26,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// Runs them against a product that is set up.
 pub(crate) fn with(product: &Product, rest: &[String]) -> Result<()> {
     package::install(&missing_for_tests())?;
-    command::run(
-        cargo()
-            .args(["test", "--workspace"])
-            .args(rest)
-            .env("EMBERBOX_BIN", &product.binary)
-            .env("EMBERBOX_HOME", &product.home)
-            // What cannot run here has to fail, not to be skipped.
-            .env("EMBERBOX_REQUIRE_VMS", "1"),
-    )
+    let mut test = cargo();
+    test.args(["test", "--workspace"])
+        .args(rest)
+        .env("EMBERBOX_BIN", &product.binary)
+        .env("EMBERBOX_HOME", &product.home)
+        // What cannot run here has to fail, not to be skipped.
+        .env("EMBERBOX_REQUIRE_VMS", "1");
+    command::run(build::carry(&mut test, &product.agent))
 }
 
 /// What the tests use besides the product: the official Python client in a
