@@ -27,5 +27,5 @@ pub(crate) fn run() -> Result<()> {
     // What is checked is what the code does, not how fast.
     let product = setup::with(build::tests()?)?;
     openapi::check(&product.binary)?;
-    test::with(&product, &[])
+    test::every(&product)
 }

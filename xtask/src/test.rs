@@ -1,13 +1,14 @@
 //! Every test, those from outside against the binary included.
 
-use std::process::Command;
-
 use anyhow::Result;
 
 use crate::build;
 use crate::command::{self, cargo};
-use crate::package::{self, Requirement};
+use crate::package;
 use crate::setup::{self, Product};
+
+mod program;
+mod tool;
 
 /// How to test.
 #[derive(clap::Args)]
@@ -20,67 +21,33 @@ pub(crate) struct Arguments {
 /// Sets up, then runs them.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let product = setup::run()?;
-    with(&product, &arguments.rest)
-}
-
-/// Runs them against a product that is set up.
-pub(crate) fn with(product: &Product, rest: &[String]) -> Result<()> {
-    package::install(&missing_for_tests())?;
+    if arguments.rest.is_empty() {
+        return every(&product);
+    }
+    package::install(&tool::missing())?;
     let mut test = cargo();
-    test.args(["test", "--workspace"])
-        .args(rest)
-        .env("EMBERBOX_BIN", &product.binary)
-        .env("EMBERBOX_HOME", &product.home)
-        // What cannot run here has to fail, not to be skipped.
-        .env("EMBERBOX_REQUIRE_VMS", "1");
-    command::run(build::carry(&mut test, &product.agent))
+    test.args(["test", "--workspace"]).args(&arguments.rest);
+    build::carry(&mut test, &product.agent).envs(environment(&product));
+    command::run(&mut test)
 }
 
-/// What the tests use besides the product: the official Python client in a
-/// virtual environment, and the commands of the documents.
-fn missing_for_tests() -> Vec<Requirement> {
-    let has = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    let needed = [
-        (
-            has("python3", &["-c", "import ensurepip, venv"]),
-            "python3 -m venv",
-            "python3-venv",
-            "tests run Python clients in a virtual environment",
-        ),
-        (
-            has("chromium", &["--version"]),
-            "chromium",
-            "chromium",
-            "a test opens a preview in a real browser",
-        ),
-        (
-            has("chromedriver", &["--version"]),
-            "chromedriver",
-            "chromium-driver",
-            "a test opens a preview in a real browser",
-        ),
-        (
-            has("jq", &["--version"]),
-            "jq",
-            "jq",
-            "tests run the commands of the documents",
-        ),
-        (
-            has("curl", &["--version"]),
-            "curl",
-            "curl",
-            "tests run the commands of the documents",
-        ),
-    ];
-    let missing = needed.into_iter().filter(|(there, ..)| !there);
-    missing
-        .map(|(_, program, package, why)| Requirement {
-            program: program.to_owned(),
-            package: package.to_owned(),
-            why: why.to_owned(),
-        })
-        .collect()
+/// Runs all of them against a product that is set up.
+pub(crate) fn every(product: &Product) -> Result<()> {
+    package::install(&tool::missing())?;
+    let programs = program::build(&product.agent)?;
+    program::run(programs, &environment(product))?;
+    // Examples in the documentation are no programs of their own.
+    let mut examples = cargo();
+    examples.args(["test", "--workspace", "--doc", "--quiet"]);
+    command::run(build::carry(&mut examples, &product.agent))
+}
+
+/// What tests on real VMs are told.
+fn environment(product: &Product) -> [(&'static str, &std::ffi::OsStr); 3] {
+    [
+        ("EMBERBOX_BIN", product.binary.as_os_str()),
+        ("EMBERBOX_HOME", product.home.as_os_str()),
+        // What cannot run here has to fail, not to be skipped.
+        ("EMBERBOX_REQUIRE_VMS", "1".as_ref()),
+    ]
 }
