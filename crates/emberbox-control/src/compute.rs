@@ -9,7 +9,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use emberbox_core::{SnapshotId, VmId};
 use emberbox_guest::client::GuestClient;
-use emberbox_host::{AfterSnapshot, CreateVm, Created, Host, HostError, ResourceUse, Snapshotted};
+use emberbox_host::{
+    AfterSnapshot, BuildFailure, BuildRequest, BuiltImage, CreateVm, Created, Host, HostError,
+    ResourceUse, Snapshotted,
+};
 use emberbox_runtime::net::NetworkUse;
 use tokio::net::TcpStream;
 
@@ -54,6 +57,12 @@ pub trait Compute: Send + Sync + 'static {
 
     /// What a running VM takes of its machine.
     async fn resource_use(&self, vm: &VmId) -> Result<ResourceUse, HostError>;
+
+    /// Builds an image.
+    async fn build(&self, request: BuildRequest) -> Result<BuiltImage, BuildFailure>;
+
+    /// Removes an image. Idempotent.
+    async fn remove_image(&self, image: &str) -> Result<(), HostError>;
 }
 
 #[async_trait]
@@ -105,5 +114,13 @@ impl Compute for Arc<Host> {
 
     async fn resource_use(&self, vm: &VmId) -> Result<ResourceUse, HostError> {
         Host::resource_use(self, vm).await
+    }
+
+    async fn build(&self, request: BuildRequest) -> Result<BuiltImage, BuildFailure> {
+        Host::build(self, request).await
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), HostError> {
+        Host::remove_image(self, image).await
     }
 }

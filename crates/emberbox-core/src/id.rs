@@ -139,6 +139,17 @@ id!(
     "bat_"
 );
 
+id!(
+    /// A tenant's own template.
+    TemplateId,
+    "tpl_"
+);
+id!(
+    /// One build of a template.
+    BuildId,
+    "build_"
+);
+
 /// Length of a [`slug`], in characters.
 pub const SLUG_LEN: usize = 12;
 

@@ -1,5 +1,6 @@
 //! The decisions of Emberbox that need no machine: identifiers, shapes and
-//! their limits, the sandbox lifecycle, and what running costs.
+//! their limits, the lifecycles of a sandbox and of a template's build, what a
+//! build spec may say, and what running costs.
 //!
 //! Decides: which values are legal and which state follows which event.
 //! Must not know: IO, the clock, async, HTTP, engines.
@@ -7,15 +8,19 @@
 //! Everything here is total and deterministic, so it is tested as tables.
 
 pub mod billing;
+pub mod build;
+pub mod build_spec;
 pub mod id;
 pub mod lifecycle;
 pub mod limits;
 pub mod shape;
 
 pub use billing::{Carry, Prices, Quantity};
+pub use build::{Advance, BuildChange, BuildErrorCode, BuildState};
+pub use build_spec::{BuildLimits, BuildSpec, BuildStep, SpecError, SpecErrorCode};
 pub use id::{
-    ApiKeyId, BatchId, DeploymentId, PreviewId, SandboxId, ShareId, SnapshotId, TenantId, UserId,
-    VmId,
+    ApiKeyId, BatchId, BuildId, DeploymentId, PreviewId, SandboxId, ShareId, SnapshotId,
+    TemplateId, TenantId, UserId, VmId,
 };
 pub use lifecycle::{Command, Denied, Event, Fact, SandboxState, Step, step};
 pub use limits::Limits;

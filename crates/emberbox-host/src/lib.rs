@@ -7,6 +7,7 @@
 //! | module | answers |
 //! |---|---|
 //! | [`host`] | what may be asked of a host |
+//! | [`build`] | how an image is built |
 //! | [`config`] | how it is set up, and which engine it gets |
 //! | `last_use` | what the networks of ended VMs carried |
 //! | `ledger` | what it owns, so that it is found after a crash |
@@ -20,6 +21,7 @@
 //! task owns each VM; a guest is given its identity exactly once per life.
 
 mod actor;
+pub mod build;
 mod capacity;
 pub mod config;
 pub mod host;
@@ -29,6 +31,9 @@ mod secret;
 mod seeds;
 mod snapshots;
 
+pub use build::{
+    BuildEvent, BuildFailure, BuildRequest, BuiltImage, RegistryAccess, RegistryCredentials,
+};
 pub use config::{AcceleratorChoice, HostConfig};
 pub use host::{
     AfterSnapshot, BootPath, CreateVm, Created, Host, HostError, HostEvent, HostFacts, Keep,

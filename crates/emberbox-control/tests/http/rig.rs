@@ -12,12 +12,12 @@ use emberbox_agent::{Agent, Machine, System};
 use emberbox_api::client::Client;
 use emberbox_api::{CreateSandbox, Sandbox};
 use emberbox_control::{Compute, Control, Settings, Tls, TlsSource, router, serve, serve_tls};
-use emberbox_core::{SnapshotId, VmId};
+use emberbox_core::{BuildErrorCode, SnapshotId, VmId};
 use emberbox_guest::client::{Dial, GuestClient};
 use emberbox_guest::{Identity, Token};
 use emberbox_host::{
-    AfterSnapshot, BootPath, CreateVm, Created, HostError, HostEvent, Origin, ResourceUse,
-    Snapshotted,
+    AfterSnapshot, BootPath, BuildFailure, BuildRequest, BuiltImage, CreateVm, Created, HostError,
+    HostEvent, Origin, ResourceUse, Snapshotted,
 };
 use emberbox_runtime::net::NetworkUse;
 use emberbox_runtime::{ExitReason, MemoryUse};
@@ -399,6 +399,18 @@ impl Compute for FleetCompute {
             cpu_time: Duration::from_millis(1500),
             disk_bytes: 6000,
         })
+    }
+
+    async fn build(&self, request: BuildRequest) -> Result<BuiltImage, BuildFailure> {
+        drop(request);
+        Err(BuildFailure {
+            code: BuildErrorCode::Internal,
+            message: "this fleet builds nothing".to_owned(),
+        })
+    }
+
+    async fn remove_image(&self, _image: &str) -> Result<(), HostError> {
+        Ok(())
     }
 }
 
