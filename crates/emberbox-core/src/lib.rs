@@ -7,6 +7,7 @@
 //!
 //! Everything here is total and deterministic, so it is tested as tables.
 
+pub mod app;
 pub mod billing;
 pub mod build;
 pub mod build_spec;

@@ -84,7 +84,8 @@ pub struct BuiltImage {
     pub layers: u32,
     /// How many steps need not run.
     pub cached_steps: u32,
-    /// Whether `startCmd` runs in its snapshot already.
+    /// Whether `startCmd` runs in its snapshot already, and its files are where
+    /// [`emberbox_core::app`] says.
     pub app_running: bool,
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Everything runs in the guest: the install command as an exec, the app as a
-//! session of its own that outlives it. Both write to [`LOGS_PATH`].
+//! session of its own that outlives it. Both write to [`emberbox_core::app::LOGS_PATH`].
 //!
 //! Invariants: one start per sandbox at a time; a begun start goes on without
 //! its client; what a start came to is in the store before anybody is told.
@@ -26,15 +26,6 @@ mod start;
 
 pub(crate) use guest::{follow_spec, tail};
 use start::Start;
-
-/// What install and app write (`reference.txt`, "Start a Template App").
-pub(crate) const LOGS_PATH: &str = "/tmp/miosa-run/template.log";
-
-/// Holds the app's process id (`reference.txt`, "Start a Template App").
-pub(crate) const PID_PATH: &str = "/tmp/miosa-run/template.pid";
-
-/// With the app's process id after it: holds the code it ended with.
-const EXIT_PATH: &str = "/tmp/miosa-run/template.exit.";
 
 /// How long the install command may take when nobody says: what most package
 /// managers need.

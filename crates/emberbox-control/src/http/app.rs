@@ -8,12 +8,12 @@ use emberbox_api::{
     AppLifecycle, ArtifactPaths, ArtifactPreview, Artifacts, Data, ErrorResponse, StartTemplate,
     StartedTemplate, Template, Time,
 };
+use emberbox_core::app::{LOGS_PATH, PID_PATH};
 use emberbox_store::{AppStatus, SandboxRecord};
 
 use super::auth::Target;
 use super::json::JsonBody;
 use crate::control::Control;
-use crate::control::app::{LOGS_PATH, PID_PATH};
 use crate::serve::Patience;
 use crate::{Failure, catalogue};
 

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::response::sse::Event;
 use emberbox_api::{Data, ErrorResponse, Logs, Time};
+use emberbox_core::app::LOGS_PATH;
 use emberbox_guest::client::{ExecCall, ExecEvent};
 use emberbox_store::{EventKind, EventRecord, SandboxRecord};
 use futures_util::stream::{self, Stream};
@@ -21,7 +22,7 @@ use super::json::QueryString;
 use super::sse;
 use crate::Failure;
 use crate::control::Control;
-use crate::control::app::{self, LOGS_PATH};
+use crate::control::app;
 
 /// Lines when nobody says how many.
 const LINES: u32 = 200;

@@ -262,7 +262,9 @@ impl Errors {
             Some((name, group)) => (name, Some(group)),
             None => (user.as_str(), None),
         };
-        if !user.is_empty() && !(is_name(name) && group.is_none_or(is_name)) {
+        let legal = is_name(name) && group.is_none_or(is_name);
+        // What is empty was named already.
+        if !legal && !user.is_empty() {
             let message = "must be a user's name or number, and a group behind a colon";
             self.add(SpecErrorCode::Required, "user", message);
         }

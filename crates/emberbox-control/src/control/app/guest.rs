@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use emberbox_core::app::{LOGS_PATH, PID_PATH};
 use emberbox_guest::client::{ExecOutput, GuestClient};
 use emberbox_guest::{ExecSpec, ExitStatus};
 
-use super::{LOGS_PATH, PID_PATH};
 use crate::Failure;
 
 /// How long a step that only starts or asks something may take; software

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use emberbox_api::ErrorCode;
 use emberbox_core::SandboxId;
+use emberbox_core::app::{EXIT_PATH, LOGS_PATH, PID_PATH};
 use emberbox_guest::ExitStatus;
 use emberbox_guest::client::{ExecOutput, GuestClient};
 use emberbox_store::{AppRecord, AppStatus};
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::guest::{self, QUICK, said, tail};
-use super::{AppPlan, EXIT_PATH, LOGS_PATH, PID_PATH, Probe, Running, StartedApp};
+use super::{AppPlan, Probe, Running, StartedApp};
 use crate::Failure;
 use crate::control::Control;
 
