@@ -7,11 +7,11 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use emberbox_core::{SnapshotId, VmId};
+use emberbox_core::{Shape, SnapshotId, VmId};
 use emberbox_guest::client::GuestClient;
 use emberbox_host::{
     AfterSnapshot, BuildFailure, BuildRequest, BuiltImage, CreateVm, Created, Host, HostError,
-    ResourceUse, Snapshotted,
+    Origin, ResourceUse, Snapshotted,
 };
 use emberbox_runtime::net::NetworkUse;
 use tokio::net::TcpStream;
@@ -21,6 +21,10 @@ use tokio::net::TcpStream;
 pub trait Compute: Send + Sync + 'static {
     /// Whether an image of this name can be booted now.
     fn has_image(&self, image: &str) -> bool;
+
+    /// Whether a VM of this shape could be made now. Cheap, and asked before
+    /// anything of a sandbox is recorded.
+    fn has_room(&self, shape: Shape, origin: &Origin) -> Result<(), HostError>;
 
     /// Makes a VM and claims it.
     async fn create(&self, request: CreateVm) -> Result<Created, HostError>;
@@ -69,6 +73,10 @@ pub trait Compute: Send + Sync + 'static {
 impl Compute for Arc<Host> {
     fn has_image(&self, image: &str) -> bool {
         Host::has_image(self, image)
+    }
+
+    fn has_room(&self, shape: Shape, origin: &Origin) -> Result<(), HostError> {
+        Host::has_room(self, shape, origin)
     }
 
     async fn create(&self, request: CreateVm) -> Result<Created, HostError> {

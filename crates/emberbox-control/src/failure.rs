@@ -149,6 +149,10 @@ impl Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
+        if error.is_disk_full() {
+            let message = "the disk of the server is full";
+            return Self::because(ErrorCode::NoCapacity, message, error);
+        }
         Self::internal(error)
     }
 }

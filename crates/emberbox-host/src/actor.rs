@@ -14,7 +14,7 @@
 use std::sync::{Arc, OnceLock};
 
 use emberbox_core::lifecycle::{Command, Event, Fact};
-use emberbox_core::{SandboxState, SnapshotId, Step, VmId, step};
+use emberbox_core::{SandboxState, Shape, SnapshotId, Step, VmId, step};
 use emberbox_guest::client::GuestClient;
 use emberbox_runtime::net::{Slot, SlotPool};
 use emberbox_runtime::{Engine, ExitReason, Vm};
@@ -63,6 +63,7 @@ pub(crate) struct Adopted {
 /// How others speak to a VM's task.
 #[derive(Clone)]
 pub(crate) struct Handle {
+    shape: Shape,
     mailbox: mpsc::Sender<Request>,
     running: watch::Receiver<Option<Running>>,
     /// One snapshot at a time; others wait in line.
@@ -88,6 +89,11 @@ struct Ask {
 }
 
 impl Handle {
+    /// What the VM may take at most, from when it is begun.
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
     /// The VM, once it is claimed.
     pub(crate) fn running(&self) -> Option<Running> {
         self.running.borrow().clone()
@@ -147,7 +153,7 @@ pub(crate) struct Actor {
 
 impl Actor {
     /// A task for this VM, and the way to speak to it.
-    pub(crate) fn new(parts: Arc<Parts>, id: VmId) -> (Self, Handle) {
+    pub(crate) fn new(parts: Arc<Parts>, id: VmId, shape: Shape) -> (Self, Handle) {
         let (sender, mailbox) = mpsc::channel(MAILBOX);
         let (publish, running) = watch::channel(None);
         let state = SandboxState::Provisioning;
@@ -164,6 +170,7 @@ impl Actor {
         (
             actor,
             Handle {
+                shape,
                 mailbox: sender,
                 running,
                 turn: Arc::new(Semaphore::new(1)),

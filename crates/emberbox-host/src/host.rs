@@ -24,7 +24,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::actor::{Actor, Handle, Parts, Running, report};
-use crate::capacity::Needs;
+use crate::capacity::{self, Needs};
 use crate::config::{self, HostConfig};
 use crate::last_use::LastNetworkUse;
 use crate::ledger::{Ledger, Record};
@@ -208,6 +208,8 @@ pub struct Host {
     parts: Arc<Parts>,
     engine: Arc<Qemu>,
     vms: Mutex<HashMap<VmId, Handle>>,
+    /// Held while there is looked for room and taken.
+    admission: Mutex<()>,
     events: mpsc::Sender<HostEvent>,
     data_dir: PathBuf,
 }
@@ -263,6 +265,7 @@ impl Host {
             parts,
             engine,
             vms: Mutex::default(),
+            admission: Mutex::default(),
             events,
             data_dir,
         });
@@ -337,10 +340,9 @@ impl Host {
     /// Makes a VM and claims it. Runs to its end even if the caller goes away:
     /// then [`Host::destroy`] or the next start finds it in the ledger.
     pub async fn create(self: &Arc<Self>, request: CreateVm) -> Result<Created, HostError> {
-        self.check_room_for(&request)?;
+        let actor = self.admit(&request)?;
         let (image, shape, vm) = (request.image.clone(), request.shape, request.vm.clone());
         let (answer, created) = oneshot::channel();
-        let actor = self.register(&vm);
         let events = self.events.clone();
         let host = Arc::clone(self);
         tokio::spawn(async move {
@@ -354,6 +356,14 @@ impl Host {
             self.seed_in_background(image, shape);
         }
         Ok(created)
+    }
+
+    /// Whether a VM of this shape could be made now. Whoever asks before it
+    /// records an intent has nothing to take back; [`Host::create`] looks
+    /// again. Touches no disk but a snapshot's manifest.
+    pub fn has_room(&self, shape: Shape, origin: &Origin) -> Result<(), HostError> {
+        self.needs_of_vm(shape, origin)?
+            .check(&self.data_dir, self.promised())
     }
 
     /// Typed calls into a running guest.
@@ -397,7 +407,7 @@ impl Host {
             memory: 0,
             disk: memory.private + disk.unwrap_or(0) + SNAPSHOT_OVERHEAD,
         };
-        needs.check(&self.data_dir)?;
+        needs.check(&self.data_dir, 0)?;
         handle.snapshot(snapshot.clone(), after).await
     }
 
@@ -498,7 +508,7 @@ impl Host {
                 Ok(Some(adopted)) => {
                     tracing::info!(%vm, "adopted a running VM");
                     kept.insert(adopted.running.slot.index());
-                    let actor = self.register(&vm);
+                    let actor = self.register(&vm, record.shape);
                     let (events, host) = (self.events.clone(), Arc::clone(self));
                     // Whoever opened this host asks at once what runs.
                     let life = actor.adopt(adopted, events);
@@ -542,8 +552,8 @@ impl Host {
         Ok(())
     }
 
-    fn register(&self, vm: &VmId) -> Actor {
-        let (actor, handle) = Actor::new(Arc::clone(&self.parts), vm.clone());
+    fn register(&self, vm: &VmId, shape: Shape) -> Actor {
+        let (actor, handle) = Actor::new(Arc::clone(&self.parts), vm.clone(), shape);
         self.vms().insert(vm.clone(), handle);
         actor
     }
@@ -563,19 +573,33 @@ impl Host {
             .ok_or_else(|| HostError::UnknownImage(image.to_owned()))
     }
 
-    /// Refuses what this machine surely cannot hold.
-    fn check_room_for(&self, request: &CreateVm) -> Result<(), HostError> {
-        let mut needs = Needs::VM;
-        match &request.origin {
-            Origin::Image => {}
-            Origin::Snapshot { id, keep: _ } => {
-                let found = self.parts.snapshots.find(id, request.shape)?;
-                let (memory, disk) = found.needs();
-                needs.memory += memory;
-                needs.disk += disk;
-            }
-        }
-        needs.check(&self.data_dir)
+    /// Takes the room for a VM. One after the other: two that ask at the same
+    /// time do not get the same room.
+    fn admit(&self, request: &CreateVm) -> Result<Actor, HostError> {
+        let needs = self.needs_of_vm(request.shape, &request.origin)?;
+        let turn = self.admission.lock();
+        let _turn = turn.expect("no panic while there is looked for room");
+        needs.check(&self.data_dir, self.promised())?;
+        Ok(self.register(&request.vm, request.shape))
+    }
+
+    fn needs_of_vm(&self, shape: Shape, origin: &Origin) -> Result<Needs, HostError> {
+        let (pages, disk) = match origin {
+            Origin::Image => (0, 0),
+            Origin::Snapshot { id, keep: _ } => self.parts.snapshots.find(id, shape)?.needs(),
+        };
+        Ok(Needs::of_vm(shape, pages, disk))
+    }
+
+    /// Memory that is kept for the VMs there are, in bytes.
+    fn promised(&self) -> u64 {
+        let handles: Vec<_> = self.vms().values().cloned().collect();
+        let promises = handles.iter().map(|handle| {
+            let running = handle.running();
+            let touched = running.map_or(0, |running| capacity::touched(running.vm.pid()));
+            capacity::promise(handle.shape(), touched)
+        });
+        promises.fold(0, u64::saturating_add)
     }
 
     fn running_vm(&self, vm: &VmId) -> Result<Running, HostError> {

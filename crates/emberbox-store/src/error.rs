@@ -21,3 +21,26 @@ pub enum StoreError {
     #[error("the database has no default tenant; it was not bootstrapped")]
     NotBootstrapped,
 }
+
+/// `SQLITE_FULL`: nothing more can be written
+/// (<https://sqlite.org/rescode.html>).
+const FULL: &str = "13";
+
+/// `SQLITE_IOERR_SHMSIZE`: the index of the write-ahead log cannot grow.
+const LOG_INDEX_CANNOT_GROW: &str = "4874";
+
+impl StoreError {
+    /// Whether the disk had no room. Nothing was written, and the same may be
+    /// done when there is room again.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else {
+            return false;
+        };
+        let code = error.code();
+        matches!(code.as_deref(), Some(FULL | LOG_INDEX_CANNOT_GROW))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use emberbox_api::ErrorCode;
 use emberbox_core::{BatchId, SandboxId, SandboxState};
+use emberbox_host::Origin;
 use emberbox_store::{
     BatchItemState, BatchWork, Caller, InsertError, NewBatch, NewSandbox, SandboxRecord,
 };
@@ -35,6 +36,9 @@ impl Control {
         if let Some(cannot_pay) = self.store.cannot_pay(&caller.tenant).await? {
             return Err(InsertError::InsufficientCredits(cannot_pay).into());
         }
+        // Each item asks again. A batch that could not begin is not recorded.
+        let shape = new.request.shape;
+        self.compute.has_room(shape, &Origin::Image)?;
         let control = Arc::clone(self);
         // A task of its own: a client that goes away must not leave a batch
         // nobody works on.

@@ -31,6 +31,11 @@ impl Control {
         // A task of its own: a client that goes away between the row and the
         // VM must not leave a row nobody works on.
         let begun = self.tasks.spawn(async move {
+            if let Err(full) = control.compute.has_room(new.shape, &Origin::Image) {
+                // What the key made before needs no room.
+                let made = control.made_before(&caller, idempotency_key.as_deref());
+                return made.await?.ok_or_else(|| full.into());
+            }
             let inserted = control
                 .store
                 .insert_sandbox(
@@ -45,7 +50,7 @@ impl Control {
                     control.provision(record.clone());
                     Ok(record)
                 }
-                Inserted::Existing(record) => Ok::<_, InsertError>(record),
+                Inserted::Existing(record) => Ok::<_, Failure>(record),
             }
         });
         let record = begun.await.map_err(Failure::internal)??;
@@ -53,6 +58,18 @@ impl Control {
             record.state != SandboxState::Provisioning
         })
         .await
+    }
+
+    /// The sandbox that an earlier request with this idempotency key made.
+    pub(super) async fn made_before(
+        &self,
+        caller: &Caller,
+        idempotency_key: Option<&str>,
+    ) -> Result<Option<SandboxRecord>, Failure> {
+        match idempotency_key {
+            Some(key) => Ok(self.store.sandbox_by_idempotency_key(caller, key).await?),
+            None => Ok(None),
+        }
     }
 
     /// Makes the VM of a sandbox whose row is written.

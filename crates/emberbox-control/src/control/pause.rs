@@ -127,15 +127,22 @@ impl Control {
         if let Some(cannot_pay) = self.store.cannot_pay(tenant).await? {
             return Err(InsertError::InsufficientCredits(cannot_pay).into());
         }
-        let paused = self.store.pause_snapshot(id).await?;
+        let Some(snapshot) = self.store.pause_snapshot(id).await? else {
+            return Err(match now.state {
+                SandboxState::Paused => Failure::internal("a paused sandbox has no snapshot"),
+                SandboxState::Provisioning
+                | SandboxState::Running
+                | SandboxState::Error
+                | SandboxState::Destroyed => Failure::not_running(&now),
+            });
+        };
+        let origin = Origin::Snapshot {
+            id: snapshot.id,
+            keep: Keep::Consumed,
+        };
+        self.compute.has_room(now.shape, &origin)?;
         let Some(record) = self.store.begin_resume(id).await? else {
             return Err(Failure::not_running(&now));
-        };
-        let snapshot =
-            paused.ok_or_else(|| Failure::internal("a paused sandbox has no snapshot"))?;
-        let origin = Origin::Snapshot {
-            id: snapshot.id.clone(),
-            keep: Keep::Consumed,
         };
         self.revive(record, origin).await
     }

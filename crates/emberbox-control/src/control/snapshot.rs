@@ -100,9 +100,12 @@ impl Control {
             keep: Keep::Kept,
         };
         let now = self.present(tenant, id).await?;
-        if now.state == SandboxState::Paused
-            && let Some(record) = self.store.begin_resume(id).await?
-        {
+        let paused = now.state == SandboxState::Paused;
+        if !paused && !now.is_ready() {
+            return Err(Failure::not_running(&now));
+        }
+        self.compute.has_room(now.shape, &origin)?;
+        if paused && let Some(record) = self.store.begin_resume(id).await? {
             return self.revive(record, origin).await;
         }
         if !now.is_ready() {
@@ -169,13 +172,27 @@ impl Control {
         let control = Arc::clone(self);
         let record = self
             .finish(async move {
+                let key = idempotency_key.as_deref();
+                if let Err(full) = control.compute.has_room(new.shape, &Origin::Image) {
+                    let made = control.made_before(&caller, key).await?;
+                    return made.ok_or_else(|| full.into());
+                }
                 let (origin, made) = control.origin_of_fork(&source, snapshot).await?;
+                let from = Origin::Snapshot {
+                    id: origin.clone(),
+                    keep: Keep::Kept,
+                };
+                if let Err(full) = control.compute.has_room(new.shape, &from) {
+                    if made {
+                        control.drop_snapshot(&origin).await;
+                    }
+                    return Err(full.into());
+                }
                 let new = NewSandbox {
                     origin: Some(origin.clone()),
                     ..new
                 };
                 let max = control.settings.limits.max_sandboxes;
-                let key = idempotency_key.as_deref();
                 let inserted = control.store.insert_sandbox(&caller, &new, key, max).await;
                 let record = match inserted {
                     Ok(Inserted::New(record)) => {

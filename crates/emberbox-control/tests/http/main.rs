@@ -6,6 +6,7 @@
 
 mod apps;
 mod batches;
+mod capacity;
 mod code;
 mod commands;
 mod contract;

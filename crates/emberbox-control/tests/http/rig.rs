@@ -12,7 +12,7 @@ use emberbox_agent::{Agent, Machine, System};
 use emberbox_api::client::Client;
 use emberbox_api::{CreateSandbox, Sandbox};
 use emberbox_control::{Compute, Control, Settings, Tls, TlsSource, router, serve, serve_tls};
-use emberbox_core::{BuildErrorCode, SnapshotId, VmId};
+use emberbox_core::{BuildErrorCode, Shape, SnapshotId, VmId};
 use emberbox_guest::client::{Dial, GuestClient};
 use emberbox_guest::{Identity, Token};
 use emberbox_host::{
@@ -195,6 +195,10 @@ pub(crate) struct Fleet {
     /// Raised by a crash: what an older server was doing never goes on.
     epoch: watch::Sender<u32>,
     pub(crate) failing: Mutex<bool>,
+    /// While true, there is no room for another VM.
+    pub(crate) full: Mutex<bool>,
+    /// While true, there is room until it is needed.
+    pub(crate) full_at_create: Mutex<bool>,
     events: Mutex<Option<mpsc::Sender<HostEvent>>>,
 }
 
@@ -223,6 +227,8 @@ impl Fleet {
             open: watch::Sender::new(true),
             epoch: watch::Sender::new(0),
             failing: Mutex::default(),
+            full: Mutex::default(),
+            full_at_create: Mutex::default(),
             events: Mutex::default(),
         })
     }
@@ -277,6 +283,13 @@ impl Compute for FleetCompute {
         image == "miosa-sandbox"
     }
 
+    fn has_room(&self, _shape: Shape, _origin: &Origin) -> Result<(), HostError> {
+        match *self.fleet.full.lock().unwrap() {
+            true => Err(HostError::NoCapacity),
+            false => Ok(()),
+        }
+    }
+
     async fn create(&self, request: CreateVm) -> Result<Created, HostError> {
         assert_eq!(request.image, "miosa-sandbox");
         let mut open = self.fleet.open.subscribe();
@@ -288,6 +301,9 @@ impl Compute for FleetCompute {
         }
         if *self.fleet.failing.lock().unwrap() {
             return Err(HostError::Start("internal detail".into()));
+        }
+        if *self.fleet.full_at_create.lock().unwrap() {
+            return Err(HostError::NoCapacity);
         }
         let memory = match &request.origin {
             Origin::Image => vec![request.vm.clone()],

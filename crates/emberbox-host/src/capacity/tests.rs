@@ -1,28 +1,81 @@
 use super::*;
 
+const GIB: u64 = 1 << 30;
+
 #[test]
 fn what_is_reserved_stays_free() {
-    const GIB: u64 = 1 << 30;
     let free = |memory, disk| Free { memory, disk };
+    let vm = Needs::of_vm(Shape::DEFAULT, 0, 0);
     let snapshot = Needs {
         memory: 0,
         disk: GIB,
     };
-    for (needs, free, fits) in [
-        (Needs::VM, free(GIB, GIB), true),
-        (Needs::VM, free(GIB / 2, GIB), false),
-        (Needs::VM, free(GIB, GIB - 1), false),
-        (snapshot, free(0, 2 * GIB), true),
-        (snapshot, free(GIB, 2 * GIB - 1), false),
-        (
-            Needs {
-                memory: u64::MAX,
-                disk: 0,
-            },
-            free(GIB, GIB),
-            false,
-        ),
+    let endless = Needs {
+        memory: u64::MAX,
+        disk: 0,
+    };
+    for (needs, free, promised, fits) in [
+        (vm, free(GIB, GIB), 0, true),
+        (vm, free(GIB / 2, GIB), 0, false),
+        (vm, free(GIB, GIB - 1), 0, false),
+        (vm, free(GIB, GIB), GIB / 2, false),
+        (vm, free(2 * GIB, GIB), GIB, true),
+        (vm, free(2 * GIB, GIB), u64::MAX, false),
+        (snapshot, free(0, 2 * GIB), u64::MAX, true),
+        (snapshot, free(GIB, 2 * GIB - 1), 0, false),
+        (endless, free(GIB, GIB), 0, false),
     ] {
-        assert_eq!(needs.fits(free), fits, "{needs:?} in {free:?}");
+        assert_eq!(
+            needs.fits(free, promised),
+            fits,
+            "{needs:?} in {free:?}, {promised} promised"
+        );
     }
+}
+
+#[test]
+fn a_promise_shrinks_with_what_is_touched_and_never_below_the_first_steps() {
+    let small = Shape {
+        memory_mib: 256,
+        ..Shape::DEFAULT
+    };
+    let large = Shape {
+        memory_mib: 8192,
+        ..Shape::DEFAULT
+    };
+    for (shape, touched_mib, promised_mib) in [
+        (Shape::DEFAULT, 0, (1024 + 90) / 8),
+        (Shape::DEFAULT, 90, 1024 / 8),
+        (Shape::DEFAULT, 1024 + 90, 0),
+        (Shape::DEFAULT, 4096, 0),
+        (small, 0, 128),
+        (small, 100, 30),
+        (large, 0, (8192 + 90) / 8),
+    ] {
+        let promised = promise(shape, touched_mib * MIB) / MIB;
+        assert_eq!(promised, promised_mib, "{shape}, {touched_mib} MiB touched");
+    }
+}
+
+#[test]
+fn a_machine_full_of_promises_takes_no_more() {
+    let mut vms = 0;
+    let free = Free {
+        memory: 24 * GIB,
+        disk: 2 * GIB,
+    };
+    while Needs::of_vm(Shape::DEFAULT, 0, 0).fits(free, vms * promise(Shape::DEFAULT, 0)) {
+        vms += 1;
+    }
+    assert_eq!(vms, (24 * 1024 - 512) * 8 / (1024 + 90));
+}
+
+#[test]
+fn a_process_has_touched_what_it_holds() {
+    let pid = i32::try_from(std::process::id()).unwrap();
+    let before = touched(pid);
+    let held = std::hint::black_box(vec![1_u8; 64 << 20]);
+    assert!(touched(pid) >= before + (60 << 20));
+    drop(held);
+    assert_eq!(touched(i32::MAX), 0);
 }

@@ -111,6 +111,18 @@ impl Store {
         tx.commit().await?;
         Ok(Inserted::New(record))
     }
+
+    /// The sandbox that a request with this idempotency key made.
+    pub async fn sandbox_by_idempotency_key(
+        &self,
+        caller: &Caller,
+        key: &str,
+    ) -> Result<Option<SandboxRecord>, StoreError> {
+        let mut tx = self.write().await?;
+        let existing = replay(&mut tx, caller, key).await?;
+        tx.commit().await?;
+        Ok(existing)
+    }
 }
 
 async fn replay(
