@@ -82,6 +82,12 @@ codes! {
     ValidationError = "VALIDATION_ERROR", 422,
         "One or more fields are invalid; `details` names each.",
         "Correct the fields that `details` names.";
+    IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED", 422,
+        "The `Idempotency-Key` came to this path with another body within the last 24 hours; nothing was done.",
+        "Take a new key for a new request, and repeat an old one unchanged.";
+    IdempotencyAnswerLost = "IDEMPOTENCY_ANSWER_LOST", 409,
+        "The first request with this `Idempotency-Key` has happened, or may have, and its answer is not kept: the server ended over it, or it is too large. `details.made` names what it made.",
+        "Look at what it made; take a new key to do it again.";
     InvalidTemplate = "INVALID_TEMPLATE", 400,
         "`template_id` is not a known template.",
         "Take an id from `GET /api/v1/sandbox-templates`.";
@@ -234,6 +240,8 @@ impl ErrorCode {
             | Self::InvalidJson
             | Self::InvalidRequest
             | Self::MissingParam
+            | Self::IdempotencyKeyReused
+            | Self::IdempotencyAnswerLost
             | Self::InvalidPort
             | Self::InvalidMultipart
             | Self::ValidationError

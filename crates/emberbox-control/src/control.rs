@@ -6,7 +6,7 @@ use std::time::Duration;
 use emberbox_core::{BatchId, SandboxId, SandboxState};
 use emberbox_guest::client::GuestClient;
 use emberbox_host::HostEvent;
-use emberbox_store::{SandboxRecord, Store, Transition};
+use emberbox_store::{RequestKey, SandboxRecord, Store, Transition};
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ mod feed;
 mod in_flight;
 mod janitor;
 mod meter;
+mod once;
 mod pause;
 mod policy;
 mod reconcile;
@@ -45,8 +46,10 @@ pub(crate) use exec::{Ending, RunningExec, TIMED_OUT, exit_code};
 use feed::Feeds;
 pub(crate) use feed::{Feed, Piece};
 use in_flight::InFlight;
+pub(crate) use once::answer_lost;
 pub(crate) use samples::Sample;
 use samples::Samples;
+pub(crate) use snapshot::NewFork;
 
 /// Announced changes a slow waiter may be behind. One that falls further
 /// behind reads the store again, so the number costs nothing but that read.
@@ -69,13 +72,15 @@ pub struct Control {
     batch_changes: broadcast::Sender<BatchId>,
     feeds: Feeds,
     terminal_key: TerminalKey,
-    creating: InFlight,
-    destroying: InFlight,
+    creating: InFlight<SandboxId>,
+    destroying: InFlight<SandboxId>,
     /// Pauses, resumes, snapshots, restores and forks.
-    changing: InFlight,
+    changing: InFlight<SandboxId>,
     activity: Activity,
     /// Apps of templates.
-    starting: InFlight,
+    starting: InFlight<SandboxId>,
+    /// Requests with a key of their own.
+    answering: InFlight<RequestKey>,
     routes: Routes,
     shown: ShownCache,
     samples: Samples,
@@ -109,6 +114,7 @@ impl Control {
             changing: InFlight::default(),
             activity: Activity::new(),
             starting: InFlight::default(),
+            answering: InFlight::default(),
             routes: Routes::default(),
             shown: ShownCache::default(),
             samples: Samples::default(),

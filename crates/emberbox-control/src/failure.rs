@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use emberbox_api::{ErrorCode, FieldError};
+use emberbox_api::{ErrorBody, ErrorCode, ErrorResponse, FieldError};
 use emberbox_core::SandboxState;
 use emberbox_guest::client::ClientError;
 use emberbox_guest::{GuestError, GuestErrorCode};
 use emberbox_host::HostError;
-use emberbox_store::{SandboxRecord, StoreError};
+use emberbox_store::{Answer, SandboxRecord, StoreError};
 use serde_json::Value;
 
 /// How soon a client may ask again after a passing failure: long enough not to
@@ -124,6 +124,40 @@ impl Failure {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         self.code
+    }
+
+    /// As it is kept for a repeat of its request.
+    pub(crate) fn as_answer(&self) -> Answer {
+        let body = ErrorResponse {
+            error: ErrorBody {
+                code: self.code.as_str().to_owned(),
+                message: self.message.clone(),
+                details: self.details.clone(),
+                request_id: None,
+                retryable: None,
+                retry_after_ms: None,
+            },
+        };
+        Answer {
+            status: self.code.status(),
+            body: serde_json::to_vec(&body).ok(),
+        }
+    }
+
+    /// What [`Failure::as_answer`] kept.
+    pub(crate) fn of_answer(body: &[u8]) -> Self {
+        let read = serde_json::from_slice::<ErrorResponse>(body);
+        let Ok(ErrorResponse { error }) = read else {
+            return Self::internal("a failure that was kept cannot be read");
+        };
+        let known = ErrorCode::ALL.iter();
+        let code = known.copied().find(|code| code.as_str() == error.code);
+        Self {
+            details: error.details,
+            // A repeat is told the same for a day.
+            retry_after: None,
+            ..Self::new(code.unwrap_or(ErrorCode::Internal), error.message)
+        }
     }
 
     /// Whether the sandbox itself is what failed, and not this one operation.

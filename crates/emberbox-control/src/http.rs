@@ -36,6 +36,7 @@ mod json;
 mod keys;
 mod logs;
 mod measures;
+mod once;
 mod port;
 mod previews;
 mod processes;

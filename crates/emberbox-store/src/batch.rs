@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use sqlx::{Sqlite, Transaction};
 
 use crate::store::parse;
-use crate::{Caller, NewSandbox, Store, StoreError, time};
+use crate::{Caller, NewSandbox, OnceRequest, Store, StoreError, request, time};
 
 /// A batch to make.
 #[derive(Debug, Clone)]
@@ -130,11 +130,12 @@ pub struct BatchWork {
 }
 
 impl Store {
-    /// Records a batch with all its items queued.
+    /// Records a batch with all its items queued; `once` asked for it.
     pub async fn insert_batch(
         &self,
         caller: &Caller,
         new: &NewBatch,
+        once: Option<&OnceRequest>,
     ) -> Result<BatchId, StoreError> {
         let mut tx = self.write().await?;
         let id = BatchId::generate();
@@ -162,6 +163,9 @@ impl Store {
             .bind(now)
             .execute(&mut *tx)
             .await?;
+        }
+        if let Some(once) = once {
+            request::made(&mut tx, once, id.as_str()).await?;
         }
         tx.commit().await?;
         Ok(id)

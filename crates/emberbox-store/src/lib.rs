@@ -18,6 +18,7 @@ mod event;
 mod key;
 mod place;
 mod preview;
+mod request;
 mod sandbox;
 mod snapshot;
 mod store;
@@ -37,6 +38,7 @@ pub use preview::{
     Exposed, NewPreview, NewShare, NewToken, PREVIEWS_MAX, PreviewRecord, ShareRecord, TokenKind,
     Visibility,
 };
+pub use request::{Answer, OnceRequest, Recalled, RequestKey};
 pub use sandbox::{
     Boot, DestroyIntent, Edit, ExternalIds, InsertError, Inserted, NewSandbox, SandboxFilter,
     SandboxRecord, Transition,

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Sqlite, SqliteExecutor, Transaction};
 use crate::sandbox::change::{finish, next, of_life};
 use crate::sandbox::query;
 use crate::store::parse;
-use crate::{SandboxRecord, Store, StoreError, Transition, time};
+use crate::{OnceRequest, SandboxRecord, Store, StoreError, Transition, request, time};
 
 /// What a snapshot is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,14 +146,18 @@ impl Store {
         Ok((record, snapshot))
     }
 
-    /// The snapshot is complete, and its sandbox goes on.
+    /// The snapshot is complete, and its sandbox goes on; `once` asked for it.
     pub async fn record_snapshot(
         &self,
         id: &SnapshotId,
         taken: Taken,
+        once: Option<&OnceRequest>,
     ) -> Result<Option<SnapshotRecord>, StoreError> {
         let mut tx = self.write().await?;
         complete(&mut tx, id, taken).await?;
+        if let Some(once) = once {
+            request::made(&mut tx, once, id.as_str()).await?;
+        }
         sqlx::query(
             "UPDATE sandboxes SET last_snapshot_id = ?1 WHERE id = \
              (SELECT sandbox_id FROM snapshots WHERE id = ?1 AND kind = 'user')",

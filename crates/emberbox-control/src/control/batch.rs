@@ -10,7 +10,8 @@ use emberbox_api::ErrorCode;
 use emberbox_core::{BatchId, SandboxId, SandboxState};
 use emberbox_host::Origin;
 use emberbox_store::{
-    BatchItemState, BatchWork, Caller, InsertError, NewBatch, NewSandbox, SandboxRecord,
+    BatchItemState, BatchWork, Caller, InsertError, NewBatch, NewSandbox, OnceRequest,
+    SandboxRecord,
 };
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
@@ -27,11 +28,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 const ITEMS: u32 = 100_000;
 
 impl Control {
-    /// Records a batch and begins it.
+    /// Records a batch and begins it; `once` asked for it.
     pub(crate) async fn create_batch(
         self: &Arc<Self>,
         caller: Caller,
         new: NewBatch,
+        once: Option<OnceRequest>,
     ) -> Result<BatchId, Failure> {
         if let Some(cannot_pay) = self.store.cannot_pay(&caller.tenant).await? {
             return Err(InsertError::InsufficientCredits(cannot_pay).into());
@@ -43,7 +45,8 @@ impl Control {
         // A task of its own: a client that goes away must not leave a batch
         // nobody works on.
         let begun = self.tasks.spawn(async move {
-            let id = control.store.insert_batch(&caller, &new).await?;
+            let inserted = control.store.insert_batch(&caller, &new, once.as_ref());
+            let id = inserted.await?;
             control.work_on(BatchWork {
                 id: id.clone(),
                 caller,

@@ -8,22 +8,22 @@ use emberbox_api::credit::decimal;
 use emberbox_core::SandboxState;
 use emberbox_host::{BootPath, CreateVm, HostError, Keep, Origin};
 use emberbox_store::{
-    Boot, Caller, CannotPay, InsertError, Inserted, NewSandbox, PlaceError, SandboxRecord,
-    SnapshotKind, SnapshotRecord,
+    Boot, Caller, CannotPay, InsertError, Inserted, NewSandbox, OnceRequest, PlaceError, Recalled,
+    SandboxRecord, SnapshotKind, SnapshotRecord,
 };
 
-use super::Control;
+use super::{Control, once};
 use crate::{Failure, metrics};
 
 impl Control {
     /// Makes a sandbox and waits up to `wait` for it to leave `provisioning`.
-    /// The same idempotency key gives the same sandbox, also while the first
-    /// request is still at work. Once begun it goes on without the caller.
+    /// The same request gives the same sandbox, also while the first is still
+    /// at work. Once begun it goes on without the caller.
     pub(crate) async fn create(
         self: &Arc<Self>,
         caller: Caller,
         new: NewSandbox,
-        idempotency_key: Option<String>,
+        once: Option<OnceRequest>,
         wait: Duration,
     ) -> Result<SandboxRecord, Failure> {
         let deadline = tokio::time::Instant::now() + wait;
@@ -33,7 +33,7 @@ impl Control {
         let begun = self.tasks.spawn(async move {
             if let Err(full) = control.compute.has_room(new.shape, &Origin::Image) {
                 // What the key made before needs no room.
-                let made = control.made_before(&caller, idempotency_key.as_deref());
+                let made = control.made_before(once.as_ref());
                 return made.await?.ok_or_else(|| full.into());
             }
             let inserted = control
@@ -41,7 +41,7 @@ impl Control {
                 .insert_sandbox(
                     &caller,
                     &new,
-                    idempotency_key.as_deref(),
+                    once.as_ref(),
                     control.settings.limits.max_sandboxes,
                 )
                 .await?;
@@ -60,14 +60,22 @@ impl Control {
         .await
     }
 
-    /// The sandbox that an earlier request with this idempotency key made.
+    /// The sandbox that this request made before.
     pub(super) async fn made_before(
         &self,
-        caller: &Caller,
-        idempotency_key: Option<&str>,
+        once: Option<&OnceRequest>,
     ) -> Result<Option<SandboxRecord>, Failure> {
-        match idempotency_key {
-            Some(key) => Ok(self.store.sandbox_by_idempotency_key(caller, key).await?),
+        let Some(once) = once else {
+            return Ok(None);
+        };
+        let made = match self.store.recall(once).await? {
+            Recalled::Nothing => None,
+            Recalled::OtherBody => return Err(once::key_reused()),
+            Recalled::Made(id) => Some(id),
+            Recalled::Answered { made, .. } => made,
+        };
+        match made.and_then(|id| id.parse().ok()) {
+            Some(id) => Ok(self.store.sandbox(&once.key.tenant, &id).await?),
             None => Ok(None),
         }
     }
@@ -208,6 +216,7 @@ impl From<InsertError> for Failure {
                     decimal(minimum_micro),
                 ),
             ),
+            InsertError::KeyReused => once::key_reused(),
             InsertError::BatchItemTaken => Self::new(
                 ErrorCode::ResourceState,
                 "the batch was cancelled before this sandbox was made",

@@ -1,5 +1,7 @@
-//! Repairs and deadlines: ends or pauses sandboxes whose time is over or that nobody uses, finishes destroys
-//! that failed, and makes routes agree with deployments. Takes no input; running it twice changes nothing.
+//! Repairs and deadlines: ends or pauses sandboxes whose time is over or that
+//! nobody uses, finishes destroys that failed, makes routes agree with
+//! deployments and forgets old idempotency keys. Takes no input; running it
+//! twice changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +61,7 @@ impl Control {
             self.finish_destroy(record);
         }
         self.repair_routes().await?;
+        self.store.forget_old_requests(Timestamp::now()).await?;
         if !ended {
             return Ok(RETRY);
         }

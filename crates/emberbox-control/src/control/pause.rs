@@ -29,7 +29,7 @@ impl Control {
         tenant: TenantId,
         id: SandboxId,
     ) -> Result<SandboxRecord, Failure> {
-        let flight = self.change_next(&id).await;
+        let flight = self.changing.begin_next(&id).await;
         let control = Arc::clone(self);
         self.finish(async move {
             let paused = control.pause_now(&tenant, &id).await;
@@ -46,7 +46,7 @@ impl Control {
         tenant: TenantId,
         id: SandboxId,
     ) -> Result<SandboxRecord, Failure> {
-        let flight = self.change_next(&id).await;
+        let flight = self.changing.begin_next(&id).await;
         let control = Arc::clone(self);
         self.finish(async move {
             let resumed = control.resume_now(&tenant, &id).await;
@@ -207,18 +207,8 @@ impl Control {
         now.ok_or_else(Failure::sandbox_not_found)
     }
 
-    /// Waits until nobody else changes this sandbox's VM, and begins to.
-    async fn change_next(&self, id: &SandboxId) -> Flight {
-        loop {
-            if let Some(flight) = self.changing.begin(id) {
-                return flight;
-            }
-            self.changing.wait_over(id).await;
-        }
-    }
-
     /// Begins to change this sandbox's VM, unless somebody does.
-    pub(super) fn change_now(&self, id: &SandboxId) -> Result<Flight, Failure> {
+    pub(super) fn change_now(&self, id: &SandboxId) -> Result<Flight<SandboxId>, Failure> {
         self.changing.begin(id).ok_or_else(|| {
             Failure::new(
                 ErrorCode::ResourceState,

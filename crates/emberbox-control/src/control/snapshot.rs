@@ -11,26 +11,50 @@ use emberbox_api::ErrorCode;
 use emberbox_core::{SandboxId, SandboxState, SnapshotId, TenantId, VmId};
 use emberbox_host::{AfterSnapshot, Keep, Origin};
 use emberbox_store::{
-    Caller, Inserted, NewSandbox, SandboxRecord, SnapshotKind, SnapshotRecord, Taken,
+    Caller, Inserted, NewSandbox, OnceRequest, SandboxRecord, SnapshotKind, SnapshotRecord, Taken,
 };
 
 use super::Control;
 use super::pause::restore_failed;
 use crate::Failure;
 
+/// A snapshot to take.
+struct Wanted<'a> {
+    kind: SnapshotKind,
+    comment: Option<&'a str>,
+    once: Option<&'a OnceRequest>,
+}
+
+/// A sandbox that goes on from where another is or was.
+pub(crate) struct NewFork {
+    /// Whose fork it is.
+    pub(crate) source: SandboxRecord,
+    /// Where it goes on from; the source's present state when absent.
+    pub(crate) snapshot: Option<SnapshotId>,
+    /// What it is.
+    pub(crate) new: NewSandbox,
+    /// The request that asked for it.
+    pub(crate) once: Option<OnceRequest>,
+}
+
 impl Control {
-    /// Takes a snapshot of a running sandbox, which goes on.
+    /// Takes a snapshot of a running sandbox, which goes on; `once` asked for
+    /// it.
     pub(crate) async fn take_snapshot(
         self: &Arc<Self>,
         record: SandboxRecord,
         comment: Option<String>,
+        once: Option<OnceRequest>,
     ) -> Result<SnapshotRecord, Failure> {
         let flight = self.change_now(&record.id)?;
         let control = Arc::clone(self);
         self.finish(async move {
-            let (tenant, id) = (&record.tenant, &record.id);
-            let kind = SnapshotKind::User;
-            let taken = control.write_snapshot(tenant, id, kind, comment.as_deref());
+            let wanted = Wanted {
+                kind: SnapshotKind::User,
+                comment: comment.as_deref(),
+                once: once.as_ref(),
+            };
+            let taken = control.write_snapshot(&record.tenant, &record.id, wanted);
             let taken = taken.await;
             drop(flight);
             taken
@@ -42,13 +66,12 @@ impl Control {
         &self,
         tenant: &TenantId,
         id: &SandboxId,
-        kind: SnapshotKind,
-        comment: Option<&str>,
+        wanted: Wanted<'_>,
     ) -> Result<SnapshotRecord, Failure> {
         let max = self.settings.limits.max_snapshots;
         let recorded = self
             .store
-            .insert_snapshot(tenant, id, kind, comment, max)
+            .insert_snapshot(tenant, id, wanted.kind, wanted.comment, max)
             .await;
         let (record, snapshot) = recorded?;
         let written = self
@@ -66,7 +89,10 @@ impl Control {
             stopped_us: written.stopped_us,
             size_bytes: written.size_bytes,
         };
-        let recorded = self.store.record_snapshot(&snapshot.id, taken).await?;
+        let recorded = self
+            .store
+            .record_snapshot(&snapshot.id, taken, wanted.once)
+            .await?;
         recorded.ok_or_else(|| Failure::internal("the row of a new snapshot is gone"))
     }
 
@@ -156,68 +182,80 @@ impl Control {
         .await
     }
 
-    /// Makes a sandbox that goes on from where `source` is, or was when
-    /// `snapshot` was taken.
+    /// Makes a sandbox that goes on from another. The same request gives the
+    /// same sandbox.
     pub(crate) async fn fork(
         self: &Arc<Self>,
         caller: Caller,
-        source: SandboxRecord,
-        snapshot: Option<SnapshotId>,
-        new: NewSandbox,
-        idempotency_key: Option<String>,
+        fork: NewFork,
         wait: Duration,
     ) -> Result<SandboxRecord, Failure> {
         let deadline = tokio::time::Instant::now() + wait;
-        let flight = self.change_now(&source.id)?;
+        let turn = match &fork.once {
+            Some(once) => Some(self.answering.begin_next(&once.key).await),
+            None => None,
+        };
         let control = Arc::clone(self);
         let record = self
             .finish(async move {
-                let key = idempotency_key.as_deref();
-                if let Err(full) = control.compute.has_room(new.shape, &Origin::Image) {
-                    let made = control.made_before(&caller, key).await?;
-                    return made.ok_or_else(|| full.into());
-                }
-                let (origin, made) = control.origin_of_fork(&source, snapshot).await?;
-                let from = Origin::Snapshot {
-                    id: origin.clone(),
-                    keep: Keep::Kept,
-                };
-                if let Err(full) = control.compute.has_room(new.shape, &from) {
-                    if made {
-                        control.drop_snapshot(&origin).await;
-                    }
-                    return Err(full.into());
-                }
-                let new = NewSandbox {
-                    origin: Some(origin.clone()),
-                    ..new
-                };
-                let max = control.settings.limits.max_sandboxes;
-                let inserted = control.store.insert_sandbox(&caller, &new, key, max).await;
-                let record = match inserted {
-                    Ok(Inserted::New(record)) => {
-                        let (id, forked) = (record.id.clone(), Arc::clone(&control));
-                        control.provision(record.clone());
-                        // Nobody deletes what it starts from until it is up.
-                        control.tasks.spawn(async move {
-                            forked.creating.wait_over(&id).await;
-                            drop(flight);
-                        });
-                        return Ok(record);
-                    }
-                    Ok(Inserted::Existing(record)) => Ok(record),
-                    Err(error) => Err(error.into()),
-                };
-                if made {
-                    control.drop_snapshot(&origin).await;
-                }
-                record
+                let _until_it_is_recorded = turn;
+                control.fork_now(caller, fork).await
             })
             .await?;
         self.wait_for(record, deadline, |record| {
             record.state != SandboxState::Provisioning
         })
         .await
+    }
+
+    async fn fork_now(
+        self: &Arc<Self>,
+        caller: Caller,
+        fork: NewFork,
+    ) -> Result<SandboxRecord, Failure> {
+        let once = fork.once.as_ref();
+        if let Some(made) = self.made_before(once).await? {
+            return Ok(made);
+        }
+        // Before a snapshot is written for nothing.
+        self.compute.has_room(fork.new.shape, &Origin::Image)?;
+        let flight = self.change_now(&fork.source.id)?;
+        let origin = self.origin_of_fork(&fork.source, fork.snapshot).await;
+        let (origin, made) = origin?;
+        let from = Origin::Snapshot {
+            id: origin.clone(),
+            keep: Keep::Kept,
+        };
+        if let Err(full) = self.compute.has_room(fork.new.shape, &from) {
+            if made {
+                self.drop_snapshot(&origin).await;
+            }
+            return Err(full.into());
+        }
+        let new = NewSandbox {
+            origin: Some(origin.clone()),
+            ..fork.new
+        };
+        let max = self.settings.limits.max_sandboxes;
+        let inserted = self.store.insert_sandbox(&caller, &new, once, max).await;
+        let record = match inserted {
+            Ok(Inserted::New(record)) => {
+                let (id, forked) = (record.id.clone(), Arc::clone(self));
+                self.provision(record.clone());
+                // Nobody deletes what it starts from until it is up.
+                self.tasks.spawn(async move {
+                    forked.creating.wait_over(&id).await;
+                    drop(flight);
+                });
+                return Ok(record);
+            }
+            Ok(Inserted::Existing(record)) => Ok(record),
+            Err(error) => Err(error.into()),
+        };
+        if made {
+            self.drop_snapshot(&origin).await;
+        }
+        record
     }
 
     /// The snapshot a fork starts from, and whether it was made for it.
@@ -236,8 +274,12 @@ impl Control {
         {
             return Ok((paused_as.id, false));
         }
-        let kind = SnapshotKind::Fork;
-        let made = self.write_snapshot(&source.tenant, &source.id, kind, None);
+        let wanted = Wanted {
+            kind: SnapshotKind::Fork,
+            comment: None,
+            once: None,
+        };
+        let made = self.write_snapshot(&source.tenant, &source.id, wanted);
         Ok((made.await?.id, true))
     }
 }

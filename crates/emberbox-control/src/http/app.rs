@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
 use emberbox_api::{
     AppLifecycle, ArtifactPaths, ArtifactPreview, Artifacts, Data, ErrorResponse, StartTemplate,
     StartedTemplate, Template, Time,
@@ -12,43 +14,45 @@ use emberbox_core::app::{LOGS_PATH, PID_PATH};
 use emberbox_store::{AppStatus, SandboxRecord};
 
 use super::auth::Target;
-use super::json::JsonBody;
+use super::once::{IdempotencyKey, Keyed};
 use crate::control::Control;
-use crate::serve::Patience;
 use crate::{Failure, catalogue};
 
 mod parse;
 
 /// Start the template's app
 #[utoipa::path(post, path = "/sandboxes/{id}/template/start", tag = "apps",
-    params(("id" = String, Path, description = "Sandbox id")), request_body = StartTemplate,
+    params(("id" = String, Path, description = "Sandbox id"), IdempotencyKey), request_body = StartTemplate,
     responses((status = 200, body = Data<StartedTemplate>), (status = 404, body = ErrorResponse),
         (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
 pub(super) async fn start(
     State(control): State<Arc<Control>>,
     target: Target,
-    patience: Patience,
-    JsonBody(body): JsonBody<StartTemplate>,
-) -> Result<Json<Data<StartedTemplate>>, Failure> {
+    Keyed { body, once }: Keyed<StartTemplate>,
+) -> Result<Response, Failure> {
     let record = target.record;
     let template = template(&record)?;
     let plan = parse::plan(&template, body)?;
-    let (workdir, port) = (plan.workdir.clone(), plan.port);
-    let app = patience.with(control.start_app(&record, plan)).await?;
-    Ok(Json(Data {
-        data: StartedTemplate {
+    let starting = Arc::clone(&control);
+    // One that a crash cut off may happen again: what runs already is told.
+    once.answer(&control, &target.caller.tenant, async move |_before| {
+        let (workdir, port) = (plan.workdir.clone(), plan.port);
+        let app = starting.start_app(&record, plan).await?;
+        let data = StartedTemplate {
             status: AppStatus::Started.as_str().to_owned(),
             ready: app.ready,
             workdir,
             preview_port: port,
-            preview_url: url(&control, &record, port).await?,
+            preview_url: url(&starting, &record, port).await?,
             logs_path: LOGS_PATH.to_owned(),
             pid_path: PID_PATH.to_owned(),
             pid: app.pid,
             artifact_paths: template.artifact_paths,
             template_id: record.template_id,
-        },
-    }))
+        };
+        Ok((StatusCode::OK, Json(Data { data })))
+    })
+    .await
 }
 
 /// See what the app leaves, and where it is seen

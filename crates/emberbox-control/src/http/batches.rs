@@ -21,7 +21,8 @@ use tokio::sync::broadcast::error::RecvError;
 use utoipa::IntoParams;
 
 use super::auth::{Auth, PathText, StreamAuth};
-use super::json::{JsonBody, QueryString, fields};
+use super::json::{QueryString, fields};
+use super::once::{IdempotencyKey, Keyed};
 use super::sandboxes::parse;
 use super::sse;
 use super::usage::limit;
@@ -39,14 +40,15 @@ const ITEMS: u32 = 100;
 const ITEMS_MAX: u32 = 10_000;
 
 /// Make many sandboxes alike
-#[utoipa::path(post, path = "/sandboxes/batch", tag = "sandboxes", request_body = CreateBatch,
+#[utoipa::path(post, path = "/sandboxes/batch", tag = "sandboxes",
+    params(IdempotencyKey), request_body = CreateBatch,
     responses((status = 202, body = Data<Batch>), (status = 400, body = ErrorResponse),
         (status = 402, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
 pub(super) async fn create(
     State(control): State<Arc<Control>>,
     Auth(caller): Auth,
-    JsonBody(body): JsonBody<Map<String, Value>>,
-) -> Result<(StatusCode, Json<Data<Batch>>), Failure> {
+    Keyed { body, once }: Keyed<Map<String, Value>>,
+) -> Result<Response, Failure> {
     let limits = &control.settings().limits;
     let create: CreateSandbox = fields(&body)?;
     let (count, concurrency) = size(&fields(&body)?, limits)?;
@@ -59,10 +61,17 @@ pub(super) async fn create(
         count,
         concurrency,
     };
-    let tenant = caller.tenant.clone();
-    let id = control.create_batch(caller, new).await?;
-    let data = read(&control, &tenant, &id).await?;
-    Ok((StatusCode::ACCEPTED, Json(Data { data })))
+    let (tenant, making) = (caller.tenant.clone(), Arc::clone(&control));
+    once.answer(&control, &tenant, async move |before| {
+        let tenant = caller.tenant.clone();
+        let id = match before.made {
+            Some(id) => parse_id(&id)?,
+            None => making.create_batch(caller, new, before.once).await?,
+        };
+        let data = read(&making, &tenant, &id).await?;
+        Ok((StatusCode::ACCEPTED, Json(Data { data })))
+    })
+    .await
 }
 
 /// How a batch stands

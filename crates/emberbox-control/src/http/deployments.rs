@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header::HOST;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use emberbox_api::{
     Data, Deploy, Deployment, DeploymentState, ErrorCode, ErrorResponse, FieldError, Time,
 };
@@ -13,7 +14,7 @@ use emberbox_core::{DeploymentId, SandboxState};
 use emberbox_store::{DeploymentRecord, NewDeployment, SandboxRecord};
 
 use super::auth::{Auth, PathText, Target};
-use super::json::JsonBody;
+use super::once::{IdempotencyKey, Keyed};
 use super::port;
 use crate::Failure;
 use crate::control::Control;
@@ -27,7 +28,7 @@ const DEFAULT_PORT: u16 = 80;
 
 /// Promote a sandbox to a deployment
 #[utoipa::path(post, path = "/sandboxes/{id}/deploy", tag = "deployments",
-    params(("id" = String, Path, description = "Sandbox id")), request_body = Deploy,
+    params(("id" = String, Path, description = "Sandbox id"), IdempotencyKey), request_body = Deploy,
     responses((status = 201, body = Deployment), (status = 400, body = ErrorResponse),
         (status = 404, body = ErrorResponse), (status = 409, body = ErrorResponse),
         (status = 422, body = ErrorResponse)))]
@@ -35,12 +36,18 @@ pub(super) async fn deploy(
     State(control): State<Arc<Control>>,
     target: Target,
     headers: HeaderMap,
-    JsonBody(body): JsonBody<Deploy>,
-) -> Result<(StatusCode, Json<Deployment>), Failure> {
+    Keyed { body, once }: Keyed<Deploy>,
+) -> Result<Response, Failure> {
     let api = headers.get(HOST).and_then(|host| host.to_str().ok());
     let new = parse(&control, &target.record, api, body).await?;
-    let made = control.deploy(&target.record, new).await?;
-    Ok((StatusCode::CREATED, Json(show(&control, made))))
+    let (record, deploying) = (target.record, Arc::clone(&control));
+    // The same name for the same sandbox is the same deployment, so one that a
+    // crash cut off may happen again.
+    once.answer(&control, &target.caller.tenant, async move |_before| {
+        let made = deploying.deploy(&record, new).await?;
+        Ok((StatusCode::CREATED, Json(show(&deploying, made))))
+    })
+    .await
 }
 
 /// List deployments

@@ -16,7 +16,7 @@ use crate::control::Control;
 
 /// Largest JSON body but for uploads: a command of 128 KiB and an environment
 /// of 64 KiB, both escaped at their worst, fit.
-const JSON_MAX: u64 = 1024 * 1024;
+pub(super) const JSON_MAX: u64 = 1024 * 1024;
 
 /// A JSON object as `T`. No body at all is an empty object: several clients
 /// send none where every field is optional.
@@ -74,7 +74,7 @@ async fn read<T: DeserializeOwned>(request: Request<Body>, limit: u64) -> Result
     parse(&reader.whole().await?)
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     let text = bytes.trim_ascii();
     let text = if text.is_empty() { b"{}" } else { text };
     if !text.starts_with(b"{") {

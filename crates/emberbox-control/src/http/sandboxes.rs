@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use emberbox_api::{CreateSandbox, Data, DestroyedSandbox, ErrorResponse, Sandbox, Time};
 use emberbox_core::SandboxState;
 use emberbox_store::SandboxRecord;
@@ -13,7 +13,8 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::auth::{Auth, PathText, Target};
-use super::json::{JsonBody, QueryString};
+use super::json::QueryString;
+use super::once::{IdempotencyKey, Keyed};
 use crate::Failure;
 use crate::control::Control;
 
@@ -51,8 +52,7 @@ pub(super) struct ListQuery {
 }
 
 /// Create a sandbox
-#[utoipa::path(post, path = "/sandboxes", tag = "sandboxes", params(CreateQuery,
-    ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 h returns the same sandbox")),
+#[utoipa::path(post, path = "/sandboxes", tag = "sandboxes", params(CreateQuery, IdempotencyKey),
     request_body = CreateSandbox,
     responses((status = 201, body = Sandbox), (status = 400, body = ErrorResponse),
         (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
@@ -60,14 +60,13 @@ pub(super) async fn create(
     State(control): State<Arc<Control>>,
     Auth(caller): Auth,
     QueryString(query): QueryString<CreateQuery>,
-    headers: HeaderMap,
-    JsonBody(body): JsonBody<CreateSandbox>,
+    Keyed { body, once }: Keyed<CreateSandbox>,
 ) -> Result<(StatusCode, Json<Sandbox>), Failure> {
     let wait = parse::wait(query.wait.as_deref(), control.settings())?;
-    let key = parse::idempotency_key(&headers)?;
+    let once = once.of(&caller.tenant);
     let new = parse::create(body, &control.settings().limits)?;
     let domain = control.preview_domain(&caller.tenant).await?;
-    let record = control.create(caller, new, key, wait).await?;
+    let record = control.create(caller, new, once, wait).await?;
     Ok((StatusCode::CREATED, Json(show(&control, &domain, record))))
 }
 

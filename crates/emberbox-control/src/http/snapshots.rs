@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
+use axum::response::Response;
 use emberbox_api::{
     CreateSnapshot, Data, ErrorCode, ErrorResponse, ForkSandbox, Sandbox, Snapshot, Time,
 };
@@ -13,10 +14,10 @@ use emberbox_core::SnapshotId;
 use emberbox_store::SnapshotRecord;
 
 use super::auth::{SecondPathText, Target};
-use super::json::JsonBody;
+use super::once::{IdempotencyKey, Keyed, Once};
 use super::sandboxes::{parse, show};
 use crate::Failure;
-use crate::control::Control;
+use crate::control::{Control, NewFork, answer_lost};
 
 /// Longest comment, in bytes: a line on a page.
 const COMMENT_MAX: usize = 500;
@@ -27,37 +28,46 @@ const FORK_WAIT: Duration = Duration::from_secs(50);
 
 /// Take a snapshot of a running sandbox, which goes on
 #[utoipa::path(post, path = "/sandboxes/{id}/snapshots", tag = "snapshots",
-    params(("id" = String, Path, description = "Sandbox id")), request_body = CreateSnapshot,
+    params(("id" = String, Path, description = "Sandbox id"), IdempotencyKey), request_body = CreateSnapshot,
     responses((status = 201, body = Data<Snapshot>), (status = 404, body = ErrorResponse),
         (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
 pub(super) async fn create(
     State(control): State<Arc<Control>>,
     target: Target,
-    JsonBody(body): JsonBody<CreateSnapshot>,
-) -> Result<(StatusCode, Json<Data<Snapshot>>), Failure> {
+    Keyed { body, once }: Keyed<CreateSnapshot>,
+) -> Result<Response, Failure> {
     if body.comment.as_ref().is_some_and(|c| c.len() > COMMENT_MAX) {
         let message = format!("must be at most {COMMENT_MAX} bytes");
         return Err(Failure::invalid_field("comment", message));
     }
-    let taken = control.take_snapshot(target.record, body.comment).await?;
-    Ok((
-        StatusCode::CREATED,
-        Json(Data {
-            data: show_snapshot(taken),
-        }),
-    ))
+    let (record, taking) = (target.record, Arc::clone(&control));
+    once.answer(&control, &target.caller.tenant, async move |before| {
+        let taken = match before.made {
+            Some(id) => {
+                let found = taking.store().snapshot(&record.id, &parse_id(&id)?).await?;
+                found.ok_or_else(|| answer_lost(Some(&id)))?
+            }
+            None => {
+                let taken = taking.take_snapshot(record, body.comment, before.once);
+                taken.await?
+            }
+        };
+        let data = show_snapshot(taken);
+        Ok((StatusCode::CREATED, Json(Data { data })))
+    })
+    .await
 }
 
 /// The same under an older name
 #[utoipa::path(post, path = "/sandboxes/{id}/snapshot", tag = "snapshots",
-    params(("id" = String, Path, description = "Sandbox id")), request_body = CreateSnapshot,
+    params(("id" = String, Path, description = "Sandbox id"), IdempotencyKey), request_body = CreateSnapshot,
     responses((status = 201, body = Data<Snapshot>), (status = 404, body = ErrorResponse),
         (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
 pub(super) async fn create_one(
     state: State<Arc<Control>>,
     target: Target,
-    body: JsonBody<CreateSnapshot>,
-) -> Result<(StatusCode, Json<Data<Snapshot>>), Failure> {
+    body: Keyed<CreateSnapshot>,
+) -> Result<Response, Failure> {
     create(state, target, body).await
 }
 
@@ -114,35 +124,36 @@ pub(super) async fn delete(
 /// Bring a sandbox's files, memory and processes back to a snapshot
 #[utoipa::path(post, path = "/sandboxes/{id}/restore/{snapshot}", tag = "snapshots",
     params(("id" = String, Path, description = "Sandbox id"),
-        ("snapshot" = String, Path, description = "Snapshot id")),
+        ("snapshot" = String, Path, description = "Snapshot id"), IdempotencyKey),
     responses((status = 200, body = Sandbox), (status = 404, body = ErrorResponse),
         (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn restore(
     State(control): State<Arc<Control>>,
     target: Target,
     SecondPathText(id): SecondPathText,
-) -> Result<Json<Sandbox>, Failure> {
-    let domain = control.preview_domain(&target.caller.tenant).await?;
-    let restored = control
-        .restore_snapshot(target.record, parse_id(&id)?)
-        .await?;
-    Ok(Json(show(&control, &domain, restored)))
+    once: Once,
+) -> Result<Response, Failure> {
+    let (tenant, snapshot) = (target.caller.tenant, parse_id(&id)?);
+    let domain = control.preview_domain(&tenant).await?;
+    let (restoring, record) = (Arc::clone(&control), target.record);
+    once.answer(&control, &tenant, async move |_before| {
+        let restored = restoring.restore_snapshot(record, snapshot).await?;
+        Ok((StatusCode::OK, Json(show(&restoring, &domain, restored))))
+    })
+    .await
 }
 
 /// Make a sandbox that goes on from where this one is, or from its snapshot
 #[utoipa::path(post, path = "/sandboxes/{id}/fork", tag = "snapshots",
-    params(("id" = String, Path, description = "Sandbox id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 h returns the same sandbox")),
+    params(("id" = String, Path, description = "Sandbox id"), IdempotencyKey),
     request_body = ForkSandbox,
     responses((status = 201, body = Sandbox), (status = 404, body = ErrorResponse),
         (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
 pub(super) async fn fork(
     State(control): State<Arc<Control>>,
     target: Target,
-    headers: HeaderMap,
-    JsonBody(mut body): JsonBody<ForkSandbox>,
+    Keyed { mut body, once }: Keyed<ForkSandbox>,
 ) -> Result<(StatusCode, Json<Sandbox>), Failure> {
-    let key = parse::idempotency_key(&headers)?;
     let snapshot = body
         .snapshot_id
         .take()
@@ -150,9 +161,13 @@ pub(super) async fn fork(
         .transpose()?;
     let new = parse::fork(body, &target.record, &control.settings().limits)?;
     let domain = control.preview_domain(&target.caller.tenant).await?;
-    let forked = control
-        .fork(target.caller, target.record, snapshot, new, key, FORK_WAIT)
-        .await?;
+    let fork = NewFork {
+        once: once.of(&target.caller.tenant),
+        source: target.record,
+        snapshot,
+        new,
+    };
+    let forked = control.fork(target.caller, fork, FORK_WAIT).await?;
     Ok((StatusCode::CREATED, Json(show(&control, &domain, forked))))
 }
 

@@ -14,6 +14,7 @@ mod deployments;
 mod exports;
 mod files;
 mod lifecycle;
+mod once;
 mod previews;
 mod processes;
 mod rig;

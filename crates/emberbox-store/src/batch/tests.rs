@@ -10,7 +10,7 @@ async fn batch(fixture: &Fixture, count: u32) -> BatchId {
     };
     fixture
         .store
-        .insert_batch(fixture.caller(), &new)
+        .insert_batch(fixture.caller(), &new, None)
         .await
         .unwrap()
 }

@@ -1,23 +1,21 @@
 //! The intent to make a sandbox, in one transaction.
 
 use emberbox_core::{SandboxId, SandboxState, SnapshotId, VmId, id};
-use jiff::{SignedDuration, Timestamp};
 use sqlx::types::Json;
 use sqlx::{Sqlite, Transaction};
 
 use super::{NewSandbox, SandboxRecord, query};
-use crate::{Caller, CannotPay, PlaceError, Store, StoreError, batch, credit, event, place, time};
-
-/// How long an idempotency key is remembered (`reference.txt`, "Request
-/// Headers").
-const IDEMPOTENCY_WINDOW: SignedDuration = SignedDuration::from_hours(24);
+use crate::{
+    Caller, CannotPay, OnceRequest, PlaceError, Recalled, Store, StoreError, batch, credit, event,
+    place, request, time,
+};
 
 /// What came of a request for a sandbox.
 #[derive(Debug)]
 pub enum Inserted {
     /// A row was written; nobody works on it yet.
     New(SandboxRecord),
-    /// The idempotency key made this one before.
+    /// The same request made this one before.
     Existing(SandboxRecord),
 }
 
@@ -35,6 +33,9 @@ pub enum InsertError {
     /// The tenant's account cannot pay for it.
     #[error("the balance is {} micro-credits", .0.balance_micro)]
     InsufficientCredits(CannotPay),
+    /// The request's key came with another body before.
+    #[error("the idempotency key belongs to another request")]
+    KeyReused,
     /// The item of the batch has a sandbox, or was cancelled.
     #[error("the item of the batch is taken")]
     BatchItemTaken,
@@ -57,20 +58,27 @@ impl From<sqlx::Error> for InsertError {
 
 impl Store {
     /// Records a sandbox in `provisioning` with its first VM's id, unless the
-    /// idempotency key made one already or the tenant has `max_live`.
+    /// request made one already or the tenant has `max_live`.
     pub async fn insert_sandbox(
         &self,
         caller: &Caller,
         new: &NewSandbox,
-        idempotency_key: Option<&str>,
+        once: Option<&OnceRequest>,
         max_live: u32,
     ) -> Result<Inserted, InsertError> {
         let mut tx = self.write().await?;
-        if let Some(key) = idempotency_key
-            && let Some(existing) = replay(&mut tx, caller, key).await?
-        {
-            tx.commit().await?;
-            return Ok(Inserted::Existing(existing));
+        if let Some(once) = once {
+            let made = match request::recall(&mut *tx, once).await? {
+                Recalled::Nothing => None,
+                Recalled::OtherBody => return Err(InsertError::KeyReused),
+                Recalled::Made(id) => Some(id),
+                Recalled::Answered { made, .. } => made,
+            };
+            if let Some(id) = made
+                && let Some(existing) = query::by_id(&mut *tx, &id).await?
+            {
+                return Ok(Inserted::Existing(existing));
+            }
         }
         let live: u32 = sqlx::query_scalar(
             "SELECT count(*) FROM sandboxes \
@@ -96,57 +104,11 @@ impl Store {
             return Err(InsertError::BatchItemTaken);
         }
         event::state_changed(&mut tx, &record.id, None, record.state).await?;
-        if let Some(key) = idempotency_key {
-            sqlx::query(
-                "INSERT INTO idempotency_keys (tenant_id, key, sandbox_id, created_at) \
-                 VALUES (?, ?, ?, ?)",
-            )
-            .bind(caller.tenant.as_str())
-            .bind(key)
-            .bind(record.id.as_str())
-            .bind(record.created_at.as_microsecond())
-            .execute(&mut *tx)
-            .await?;
+        if let Some(once) = once {
+            request::made(&mut tx, once, record.id.as_str()).await?;
         }
         tx.commit().await?;
         Ok(Inserted::New(record))
-    }
-
-    /// The sandbox that a request with this idempotency key made.
-    pub async fn sandbox_by_idempotency_key(
-        &self,
-        caller: &Caller,
-        key: &str,
-    ) -> Result<Option<SandboxRecord>, StoreError> {
-        let mut tx = self.write().await?;
-        let existing = replay(&mut tx, caller, key).await?;
-        tx.commit().await?;
-        Ok(existing)
-    }
-}
-
-async fn replay(
-    tx: &mut Transaction<'static, Sqlite>,
-    caller: &Caller,
-    key: &str,
-) -> Result<Option<SandboxRecord>, StoreError> {
-    let oldest = time::now()
-        .checked_sub(IDEMPOTENCY_WINDOW)
-        .unwrap_or(Timestamp::MIN);
-    sqlx::query("DELETE FROM idempotency_keys WHERE created_at < ?")
-        .bind(oldest.as_microsecond())
-        .execute(&mut **tx)
-        .await?;
-    let id: Option<String> = sqlx::query_scalar(
-        "SELECT sandbox_id FROM idempotency_keys WHERE tenant_id = ? AND key = ?",
-    )
-    .bind(caller.tenant.as_str())
-    .bind(key)
-    .fetch_optional(&mut **tx)
-    .await?;
-    match id {
-        Some(id) => query::by_id(&mut **tx, &id).await,
-        None => Ok(None),
     }
 }
 

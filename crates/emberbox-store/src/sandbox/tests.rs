@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{Boot, DestroyIntent, ExternalIds, InsertError, Inserted, NewSandbox, SandboxFilter};
 use super::{SandboxRecord, Transition};
-use crate::{Caller, PlaceError, PlaceRequest, Store};
+use crate::{Caller, OnceRequest, PlaceError, PlaceRequest, RequestKey, Store};
 
 const BOOT: Boot = Boot {
     path: "snapshot",
@@ -22,7 +22,7 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let store = Store::open(&dir.path().join("db")).await.unwrap();
         let secret = store.bootstrap().await.unwrap().secret.unwrap();
@@ -44,7 +44,22 @@ impl Fixture {
         key: Option<&str>,
         max: u32,
     ) -> Result<Inserted, InsertError> {
-        self.store.insert_sandbox(&self.caller, new, key, max).await
+        let once = key.map(|key| self.once(key, [0; 32]));
+        self.store
+            .insert_sandbox(&self.caller, new, once.as_ref(), max)
+            .await
+    }
+
+    /// A request of this fixture's caller.
+    pub(crate) fn once(&self, key: &str, body_sha256: [u8; 32]) -> OnceRequest {
+        OnceRequest {
+            key: RequestKey {
+                tenant: self.caller.tenant.clone(),
+                scope: "POST /api/v1/sandboxes".to_owned(),
+                key: key.to_owned(),
+            },
+            body_sha256,
+        }
     }
 
     /// A fixture with one sandbox.
@@ -334,7 +349,7 @@ async fn a_key_is_forgotten_after_a_day() {
     let yesterday =
         Timestamp::now() - SignedDuration::from_hours(24) - SignedDuration::from_secs(1);
     let mut tx = fixture.store.write().await.unwrap();
-    sqlx::query("UPDATE idempotency_keys SET created_at = ?")
+    sqlx::query("UPDATE requests SET created_at = ?")
         .bind(yesterday.as_microsecond())
         .execute(&mut *tx)
         .await

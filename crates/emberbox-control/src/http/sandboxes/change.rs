@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
 use emberbox_api::{Data, ErrorResponse, ExtendSandbox, Sandbox, SetTags, UpdateSandbox};
 use emberbox_core::SandboxState;
 use emberbox_store::Edit;
@@ -13,49 +15,59 @@ use crate::Failure;
 use crate::control::Control;
 use crate::http::auth::Target;
 use crate::http::json::JsonBody;
+use crate::http::once::{IdempotencyKey, Once};
 
 /// Pause a running sandbox: its memory goes to disk, nothing of it runs
 #[utoipa::path(post, path = "/sandboxes/{id}/pause", tag = "sandboxes",
-    params(("id" = String, Path, description = "Sandbox id")),
+    params(("id" = String, Path, description = "Sandbox id"), IdempotencyKey),
     responses((status = 200, body = Sandbox), (status = 404, body = ErrorResponse),
         (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(in crate::http) async fn pause(
     State(control): State<Arc<Control>>,
     target: Target,
-) -> Result<Json<Sandbox>, Failure> {
-    let domain = control.preview_domain(&target.caller.tenant).await?;
-    let paused = control
-        .pause(target.caller.tenant, target.record.id)
-        .await?;
-    Ok(Json(show(&control, &domain, paused)))
+    once: Once,
+) -> Result<Response, Failure> {
+    let tenant = target.caller.tenant;
+    let domain = control.preview_domain(&tenant).await?;
+    let (pausing, id, of) = (Arc::clone(&control), target.record.id, tenant.clone());
+    once.answer(&control, &tenant, async move |_before| {
+        let paused = pausing.pause(of, id).await?;
+        Ok((StatusCode::OK, Json(show(&pausing, &domain, paused))))
+    })
+    .await
 }
 
 /// Resume a paused sandbox: its processes go on
 #[utoipa::path(post, path = "/sandboxes/{id}/resume", tag = "sandboxes",
-    params(("id" = String, Path, description = "Sandbox id")),
+    params(("id" = String, Path, description = "Sandbox id"), IdempotencyKey),
     responses((status = 200, body = Sandbox), (status = 404, body = ErrorResponse),
         (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(in crate::http) async fn resume(
     State(control): State<Arc<Control>>,
     target: Target,
-) -> Result<Json<Sandbox>, Failure> {
-    let domain = control.preview_domain(&target.caller.tenant).await?;
-    let resumed = control
-        .resume(target.caller.tenant, target.record.id)
-        .await?;
-    Ok(Json(show(&control, &domain, resumed)))
+    once: Once,
+) -> Result<Response, Failure> {
+    let tenant = target.caller.tenant;
+    let domain = control.preview_domain(&tenant).await?;
+    let (resuming, id, of) = (Arc::clone(&control), target.record.id, tenant.clone());
+    once.answer(&control, &tenant, async move |_before| {
+        let resumed = resuming.resume(of, id).await?;
+        Ok((StatusCode::OK, Json(show(&resuming, &domain, resumed))))
+    })
+    .await
 }
 
 /// Stop a sandbox so that it can go on later: the same as pause
 #[utoipa::path(post, path = "/sandboxes/{id}/stop", tag = "sandboxes",
-    params(("id" = String, Path, description = "Sandbox id")),
+    params(("id" = String, Path, description = "Sandbox id"), IdempotencyKey),
     responses((status = 200, body = Sandbox), (status = 404, body = ErrorResponse),
         (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(in crate::http) async fn stop(
     state: State<Arc<Control>>,
     target: Target,
-) -> Result<Json<Sandbox>, Failure> {
-    pause(state, target).await
+    once: Once,
+) -> Result<Response, Failure> {
+    pause(state, target, once).await
 }
 
 /// Move a sandbox's end: that many seconds from now

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
 use emberbox_api::{
     CreateSandbox, ErrorCode, ExtendSandbox, FieldError, ForkSandbox, UpdateSandbox,
 };
@@ -20,8 +19,8 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 /// What `?wait=true` stands for: under the Python client's 60 s.
 const WAIT_TRUE: Duration = Duration::from_secs(50);
 
-/// Longest name, external id and idempotency key, in bytes: what other
-/// systems' identifiers and index entries take.
+/// Longest name and external id, in bytes: what other systems' identifiers and
+/// index entries take.
 const TEXT_MAX: usize = 255;
 
 /// Longest slug: a DNS label of 63 with room for `65535-` in front.
@@ -54,21 +53,6 @@ pub(super) fn wait(text: Option<&str>, settings: &Settings) -> Result<Duration, 
             )),
         },
     }
-}
-
-/// The request's `Idempotency-Key`.
-pub(in crate::http) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
-    let Some(header) = headers.get("idempotency-key") else {
-        return Ok(None);
-    };
-    let key = header.to_str().unwrap_or_default();
-    if key.is_empty() || key.len() > TEXT_MAX {
-        return Err(Failure::invalid_field(
-            "Idempotency-Key",
-            format!("must be 1 to {TEXT_MAX} printable ASCII characters"),
-        ));
-    }
-    Ok(Some(key.to_owned()))
 }
 
 /// Checks a whole request and names every field that is wrong.

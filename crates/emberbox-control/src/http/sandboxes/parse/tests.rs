@@ -1,11 +1,10 @@
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue};
 use emberbox_api::{CreateSandbox, ErrorCode};
 use emberbox_core::{Limits, Shape};
 use serde_json::{Value, json};
 
-use super::{create, idempotency_key, wait};
+use super::{create, wait};
 use crate::{Failure, Settings};
 
 fn request(body: Value) -> CreateSandbox {
@@ -132,21 +131,5 @@ fn waits() {
     );
     for bad in ["-1", "soon", "NaN", "inf"] {
         assert!(wait(Some(bad), &settings).is_err(), "{bad}");
-    }
-}
-
-#[test]
-fn idempotency_keys() {
-    let mut headers = HeaderMap::new();
-    assert_eq!(idempotency_key(&headers).unwrap(), None);
-    headers.insert("idempotency-key", HeaderValue::from_static("k1"));
-    assert_eq!(idempotency_key(&headers).unwrap().as_deref(), Some("k1"));
-    let long = HeaderValue::from_str(&"k".repeat(256)).unwrap();
-    for bad in [HeaderValue::from_static(""), long] {
-        headers.insert("idempotency-key", bad);
-        assert_eq!(
-            fields(&idempotency_key(&headers).unwrap_err()),
-            ["Idempotency-Key"]
-        );
     }
 }
