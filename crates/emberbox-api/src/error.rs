@@ -91,6 +91,15 @@ codes! {
     InvalidTemplate = "INVALID_TEMPLATE", 400,
         "`template_id` is not a known template.",
         "Take an id from `GET /api/v1/sandbox-templates`.";
+    TemplateNotReady = "TEMPLATE_NOT_READY", 409,
+        "The template exists, but no build of it is ready.",
+        "Build it with `POST …/{id}/builds` and wait until the build is ready.";
+    TemplateLimitExceeded = "TEMPLATE_LIMIT_EXCEEDED", 409,
+        "The tenant has as many templates as it may have at a time.",
+        "Delete a template, or have the limit raised.";
+    BuildLimitExceeded = "BUILD_LIMIT_EXCEEDED", 409,
+        "The tenant has as many builds that are not over as it may have at a time.",
+        "Wait until one is over, or cancel it.";
     InvalidPath = "INVALID_PATH", 422,
         "The path is empty, not absolute, too long or contains a NUL byte.",
         "Send an absolute path inside the sandbox.";
@@ -149,7 +158,7 @@ codes! {
         "The template's app could not be installed or started; `details` has the last lines of its log.",
         "Correct the app or its commands.";
     NameTaken = "NAME_TAKEN", 409,
-        "The slug or domain is in use by another sandbox or deployment.",
+        "The slug or domain is in use by another sandbox, deployment or template.",
         "Choose another one, or leave it out.";
     PreviewLimitExceeded = "PREVIEW_LIMIT_EXCEEDED", 409,
         "The sandbox has as many previews as it may have at a time.",
@@ -246,6 +255,9 @@ impl ErrorCode {
             | Self::InvalidMultipart
             | Self::ValidationError
             | Self::InvalidTemplate
+            | Self::TemplateNotReady
+            | Self::TemplateLimitExceeded
+            | Self::BuildLimitExceeded
             | Self::InvalidPath
             | Self::FileNotFound
             | Self::IsADirectory

@@ -9,6 +9,7 @@
 
 pub mod app;
 pub mod batch;
+pub mod build;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod code;
@@ -40,6 +41,7 @@ pub use app::{
     AppLifecycle, ArtifactPaths, ArtifactPreview, Artifacts, Logs, StartTemplate, StartedTemplate,
 };
 pub use batch::{Batch, BatchItem, BatchItemError, BatchSize, BatchStatus, CreateBatch};
+pub use build::{BuildEvent, BuiltImage, CreateBuild, TemplateBuild};
 pub use code::{CodeContexts, CodeResult, RunCode};
 pub use command::{CommandResult, RunCommand};
 pub use credit::{ChangeCredits, CreditEntry, Credits, PriceList};
@@ -72,7 +74,10 @@ pub use stream::{
     SandboxError, StateChanged, StreamError,
 };
 pub use system::{Health, Ready};
-pub use template::{ReadinessProbe, Template, TemplateList};
+pub use template::{
+    BuildSpecError, CreateTemplate, ReadinessProbe, Template, TemplateList, ValidateBuildSpec,
+    ValidatedBuildSpec,
+};
 pub use tenancy::{Project, Whoami, Workspace};
 pub use terminal::{OpenTerminal, Terminal};
 pub use ticket::{CreateTicket, StreamTicket};

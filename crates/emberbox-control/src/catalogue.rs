@@ -141,6 +141,14 @@ pub(crate) fn find(id: &str) -> Option<Template> {
         .map(|entry| entry.template(id))
 }
 
+/// Paths below `/sandbox-templates` that are routes of their own.
+const ROUTES: [&str; 2] = ["build-spec", "validate"];
+
+/// Whether a tenant's template cannot have this slug.
+pub(crate) fn is_taken(slug: &str) -> bool {
+    find(slug).is_some() || ROUTES.contains(&slug)
+}
+
 /// The port a sandbox of this template is shown by when nobody names one.
 pub(crate) fn preview_port(id: &str) -> Option<u16> {
     find(id).and_then(|template| template.preview_port)
@@ -162,7 +170,7 @@ impl Entry {
             name: self.name.to_owned(),
             description: self.description.to_owned(),
             alias_of: (id != self.id).then(|| self.id.to_owned()),
-            image_id: IMAGE.to_owned(),
+            image_id: Some(IMAGE.to_owned()),
             category: self.category.to_owned(),
             cpu_count,
             memory_mb,
@@ -177,6 +185,7 @@ impl Entry {
                 ..ReadinessProbe::default()
             }),
             artifact_paths: vec![WORKDIR.to_owned()],
+            ..Template::default()
         }
     }
 

@@ -20,6 +20,7 @@ use crate::{Failure, Settings};
 mod activity;
 pub(crate) mod app;
 mod batch;
+mod build;
 mod code;
 mod create;
 mod deploy;
@@ -35,9 +36,12 @@ mod policy;
 mod reconcile;
 mod samples;
 mod snapshot;
+pub(crate) mod template;
 
 use activity::Activity;
 pub(crate) use activity::Use;
+use build::Builds;
+pub(crate) use build::next_build_change;
 use code::BusyContexts;
 pub(crate) use code::{Context, Language};
 pub(crate) use deploy::Route;
@@ -70,6 +74,7 @@ pub struct Control {
     changes: broadcast::Sender<SandboxId>,
     /// Which batches changed; sent after the change is stored.
     batch_changes: broadcast::Sender<BatchId>,
+    builds: Builds,
     feeds: Feeds,
     terminal_key: TerminalKey,
     creating: InFlight<SandboxId>,
@@ -107,6 +112,7 @@ impl Control {
             port: OnceLock::new(),
             changes: broadcast::Sender::new(CHANGES),
             batch_changes: broadcast::Sender::new(CHANGES),
+            builds: Builds::default(),
             feeds: Feeds::default(),
             terminal_key: TerminalKey::random(),
             creating: InFlight::default(),
@@ -130,6 +136,9 @@ impl Control {
         let cut_off = "the server ended during the start";
         control.store.fail_begun_apps(cut_off).await?;
         control.resume_batches().await?;
+        for build in control.store.interrupt_builds().await? {
+            control.build_changed(&build);
+        }
         let watcher = Arc::clone(&control);
         control
             .tasks
@@ -142,6 +151,10 @@ impl Control {
         control
             .tasks
             .spawn(async move { meter.keep_accounts().await });
+        let builder = Arc::clone(&control);
+        control
+            .tasks
+            .spawn(async move { builder.keep_building().await });
         Ok(control)
     }
 
@@ -260,6 +273,9 @@ impl Control {
         );
         // An error only says that nobody waits.
         let _nobody = self.changes.send(record.id.clone());
+        if record.state == SandboxState::Destroyed && record.build.is_some() {
+            self.images_changed();
+        }
         if !record.state.is_live() {
             self.feeds.forget(&record.id);
             self.activity.forget(&record.id);

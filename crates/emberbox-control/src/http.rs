@@ -22,6 +22,7 @@ mod app;
 mod auth;
 mod batches;
 mod body;
+mod builds;
 mod code;
 mod commands;
 mod credits;
@@ -83,8 +84,28 @@ pub fn router(control: Arc<Control>) -> Router {
         .route("/auth/sse-ticket", post(tickets::create))
         // The clients' name of the same.
         .route("/sse/ticket", post(tickets::create_for_clients))
-        .route("/sandbox-templates", get(templates::list))
-        .route("/sandbox-templates/{id}", get(templates::get))
+        .route(
+            "/sandbox-templates",
+            get(templates::list).post(templates::create),
+        )
+        .route("/sandbox-templates/build-spec", get(templates::build_spec))
+        .route("/sandbox-templates/validate", post(templates::validate))
+        .route(
+            "/sandbox-templates/{id}",
+            get(templates::get).delete(templates::delete),
+        )
+        .route(
+            "/sandbox-templates/{id}/builds",
+            get(builds::list).post(builds::create),
+        )
+        .route("/sandbox-template-builds/{id}", get(builds::get))
+        .route("/sandbox-template-builds/{id}/logs", get(builds::log::logs))
+        .route(
+            "/sandbox-template-builds/{id}/logs/stream",
+            get(builds::log::stream),
+        )
+        .route("/sandbox-template-builds/{id}/cancel", post(builds::cancel))
+        .route("/sandbox-template-builds/{id}/retry", post(builds::retry))
         .route("/sandboxes", get(sandboxes::list).post(sandboxes::create))
         .route("/usage", get(usage::report))
         .route("/usage/summary", get(usage::summary))

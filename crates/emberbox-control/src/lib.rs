@@ -32,5 +32,7 @@ pub use control::Control;
 pub use failure::Failure;
 pub use http::{openapi, router};
 pub use serve::{serve, serve_tls};
-pub use settings::{BillingSettings, OnEmpty, PreviewSettings, Scheme, Settings};
+pub use settings::{
+    BillingSettings, BuildSettings, OnEmpty, PreviewSettings, RegistrySettings, Scheme, Settings,
+};
 pub use tls::{Tls, TlsError, TlsSource};

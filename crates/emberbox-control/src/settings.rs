@@ -1,5 +1,8 @@
 //! What an operator may set.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use emberbox_core::{Limits, Prices};
 use emberbox_store::BillingTerms;
 use serde::{Deserialize, Serialize};
@@ -19,6 +22,8 @@ pub struct Settings {
     pub preview: PreviewSettings,
     /// What running costs, and what becomes of who cannot pay.
     pub billing: BillingSettings,
+    /// How templates are built.
+    pub builds: BuildSettings,
 }
 
 impl Default for Settings {
@@ -30,8 +35,50 @@ impl Default for Settings {
             create_grace_ms: 5_000,
             preview: PreviewSettings::default(),
             billing: BillingSettings::default(),
+            builds: BuildSettings::default(),
         }
     }
+}
+
+/// How templates are built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BuildSettings {
+    /// Builds that go on at the same time.
+    pub concurrency: u32,
+    /// Builds of one tenant that are not over at the same time.
+    pub max_open: u32,
+    /// Templates of one tenant that exist at the same time.
+    pub max_templates: u32,
+    /// How registries are reached, by host name, for example `docker.io`.
+    pub registries: BTreeMap<String, RegistrySettings>,
+}
+
+impl Default for BuildSettings {
+    fn default() -> Self {
+        Self {
+            // A build has a VM of its own and writes gigabytes; two of them on
+            // a small machine are slower than one after the other.
+            concurrency: 1,
+            // A few of each template that is worked on.
+            max_open: 10,
+            max_templates: 100,
+            registries: BTreeMap::new(),
+        }
+    }
+}
+
+/// How one registry is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistrySettings {
+    /// A base URL that is asked instead, for example a cache.
+    pub mirror: Option<String>,
+    /// Who to be there.
+    pub username: Option<String>,
+    /// A file with the password or token of `username`; read for each build,
+    /// so that it may be renewed.
+    pub password_file: Option<PathBuf>,
 }
 
 /// What running costs, in millionths of a credit, and what becomes of who

@@ -61,6 +61,8 @@ pub struct AppRecord {
     pub pid: Option<u32>,
     /// Whether its probe was satisfied.
     pub ready: bool,
+    /// Whether it came running out of its image's snapshot.
+    pub from_snapshot: bool,
     /// Why it could not be started.
     pub error: Option<String>,
     /// When the start began.
@@ -71,7 +73,7 @@ impl Store {
     /// The last start of a sandbox's app.
     pub async fn app(&self, sandbox: &SandboxId) -> Result<Option<AppRecord>, StoreError> {
         let row: Option<Row> = sqlx::query_as(
-            "SELECT status, workdir, port, pid, ready, error, started_at FROM apps \
+            "SELECT status, workdir, port, pid, ready, from_snapshot, error, started_at FROM apps \
              WHERE sandbox_id = ?",
         )
         .bind(sandbox.as_str())
@@ -85,8 +87,8 @@ impl Store {
         let mut tx = self.write().await?;
         sqlx::query(
             "INSERT OR REPLACE INTO apps \
-             (sandbox_id, status, workdir, port, pid, ready, error, started_at, updated_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             (sandbox_id, status, workdir, port, pid, ready, from_snapshot, error, started_at, \
+              updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(sandbox.as_str())
         .bind(app.status.as_str())
@@ -94,6 +96,7 @@ impl Store {
         .bind(app.port)
         .bind(app.pid)
         .bind(app.ready)
+        .bind(app.from_snapshot)
         .bind(&app.error)
         .bind(app.started_at.as_microsecond())
         .bind(time::now().as_microsecond())
@@ -126,6 +129,7 @@ struct Row {
     port: Option<u16>,
     pid: Option<u32>,
     ready: bool,
+    from_snapshot: bool,
     error: Option<String>,
     started_at: i64,
 }
@@ -138,6 +142,7 @@ impl Row {
             port: self.port,
             pid: self.pid,
             ready: self.ready,
+            from_snapshot: self.from_snapshot,
             error: self.error,
             started_at: time::read("apps.started_at", self.started_at)?,
         })

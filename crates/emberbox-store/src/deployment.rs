@@ -285,7 +285,8 @@ fn slug(name: &str) -> String {
 
 /// What a DNS label keeps of a name: letters and digits, hyphens between them,
 /// a letter first.
-pub(crate) fn label(name: &str) -> String {
+#[must_use]
+pub fn label(name: &str) -> String {
     let mut label = String::new();
     for character in name.to_lowercase().chars() {
         if label.len() == SLUG_NAME_MAX {

@@ -11,6 +11,7 @@
 
 mod app;
 mod batch;
+mod build;
 mod credit;
 mod deployment;
 mod error;
@@ -22,14 +23,19 @@ mod request;
 mod sandbox;
 mod snapshot;
 mod store;
+mod template;
 mod ticket;
 mod time;
 mod usage;
 
 pub use app::{AppRecord, AppStatus};
 pub use batch::{BatchItem, BatchItemState, BatchRecord, BatchWork, NewBatch};
+pub use build::{
+    BuildError, BuildEventKind, BuildEventRecord, BuildImage, BuildLine, BuildOutcome, BuildRecord,
+    NewBuild,
+};
 pub use credit::{CannotPay, CreditChange, CreditEntry, CreditError, CreditKind};
-pub use deployment::{DeployError, DeploymentRecord, NewDeployment};
+pub use deployment::{DeployError, DeploymentRecord, NewDeployment, label};
 pub use error::StoreError;
 pub use event::{EventKind, EventRecord};
 pub use key::{ApiKeyRecord, Caller, NewKey, NewSecret};
@@ -45,6 +51,7 @@ pub use sandbox::{
 };
 pub use snapshot::{SnapshotError, SnapshotKind, SnapshotRecord, Taken};
 pub use store::{Bootstrap, Store};
+pub use template::{NewTemplate, ReadyBuild, TemplateError, TemplateRecord};
 pub use ticket::NewTicket;
 pub use usage::{
     BillingTerms, OpenSegment, Readings, SandboxUse, SegmentKind, UsageFilter, UsageGroup,

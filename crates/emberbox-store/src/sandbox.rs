@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use emberbox_core::{BatchId, SandboxId, SandboxState, Shape, SnapshotId, TenantId, UserId, VmId};
+use emberbox_core::{
+    BatchId, BuildId, SandboxId, SandboxState, Shape, SnapshotId, TenantId, UserId, VmId,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -55,6 +57,9 @@ pub struct NewSandbox {
     pub template_id: String,
     /// The image that resolves to.
     pub image_id: String,
+    /// The build that made the image, if it is of a tenant's own template.
+    #[serde(default)]
+    pub build: Option<BuildId>,
     /// The named size, if one was asked for.
     pub size: Option<String>,
     /// Its size.
@@ -105,6 +110,8 @@ pub struct SandboxRecord {
     pub template_id: String,
     /// The image that resolved to.
     pub image_id: String,
+    /// The build that made the image, if it is of a tenant's own template.
+    pub build: Option<BuildId>,
     /// The named size, if one was asked for.
     pub size: Option<String>,
     /// Its size.
@@ -199,7 +206,7 @@ const COLUMNS: &str = "id, tenant_id, owner_id, workspace_id, project_id, \
     env, template_id, image_id, size, cpu_count, memory_mib, disk_mib, timeout_sec, \
     idle_timeout_sec, always_on, persistent, auto_start, state, error_message, vm_id, boot_path, \
     boot_ms, created_at, started_at, ready_at, destroy_requested_at, ended_at, destroyed_at, \
-    runtime_ms, origin_snapshot_id, last_snapshot_id, paused_at, moved_us";
+    runtime_ms, origin_snapshot_id, last_snapshot_id, paused_at, moved_us, build_id";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -243,6 +250,7 @@ struct Row {
     paused_at: Option<i64>,
     moved_us: i64,
     runtime_ms: i64,
+    build_id: Option<String>,
 }
 
 impl Row {
@@ -265,6 +273,7 @@ impl Row {
             env: self.env.0,
             template_id: self.template_id,
             image_id: self.image_id,
+            build: parse_opt("sandboxes.build_id", self.build_id)?,
             size: self.size,
             shape: Shape {
                 vcpus: self.cpu_count,
@@ -299,7 +308,10 @@ impl Row {
     }
 }
 
-fn parse_opt(column: &'static str, text: Option<String>) -> Result<Option<SnapshotId>, StoreError> {
+fn parse_opt<T: std::str::FromStr>(
+    column: &'static str,
+    text: Option<String>,
+) -> Result<Option<T>, StoreError> {
     text.map(|text| parse(column, &text)).transpose()
 }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use emberbox_control::{BillingSettings, PreviewSettings};
+use emberbox_control::{BillingSettings, BuildSettings, PreviewSettings};
 use emberbox_core::Limits;
 use emberbox_host::AcceleratorChoice;
 use emberbox_image::KernelChoice;
@@ -16,6 +16,7 @@ use ipnet::Ipv4Net;
 use serde::Deserialize;
 
 mod billing;
+mod builds;
 mod preview;
 mod tls;
 
@@ -44,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// What running costs.
     pub(crate) billing: BillingSettings,
+    /// How templates are built.
+    pub(crate) builds: BuildSettings,
 }
 
 /// The HTTP server.
@@ -216,6 +219,7 @@ impl Config {
         self.check_tls()?;
         preview::check(&self.preview)?;
         billing::check(&self.billing)?;
+        builds::check(&self.builds)?;
         check_limits(&self.limits)
     }
 }

@@ -93,6 +93,7 @@ async fn serve(arguments: &cli::Serve, config: &Config, data_dir: &DataDir) -> R
         create_grace_ms: config.server.grace_ms(),
         preview: config.preview.clone(),
         billing: config.billing.clone(),
+        builds: config.builds.clone(),
     };
     let control = Control::start(store.clone(), Arc::clone(&host), events, settings)
         .await

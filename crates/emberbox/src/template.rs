@@ -17,7 +17,7 @@ pub(crate) async fn run(command: TemplateCommand) -> Result<()> {
         vec![
             template.id,
             template.category,
-            template.image_id,
+            template.image_id.unwrap_or_default(),
             port.unwrap_or_default(),
             template.description,
         ]

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emberbox_api::{ErrorCode, Template};
-use emberbox_store::{AppRecord, SandboxRecord};
+use emberbox_store::{AppRecord, AppStatus, SandboxRecord};
 use jiff::Timestamp;
 
 use super::Control;
-use crate::{Failure, catalogue};
+use crate::Failure;
 
 mod guest;
 mod start;
@@ -52,7 +52,9 @@ pub(crate) struct AppPlan {
     pub(crate) install_timeout: Duration,
     /// How long to wait for it to answer.
     pub(crate) start_timeout: Duration,
-    /// Whether a running one is ended first.
+    /// Who runs it, if not root.
+    pub(crate) user: Option<String>,
+    /// What becomes of one that runs already.
     pub(crate) running: Running,
 }
 
@@ -65,10 +67,11 @@ impl AppPlan {
             start: template.start_command.clone()?,
             workdir: template.workdir.clone(),
             port,
-            probe: port.map(Probe::of_port),
+            probe: Probe::of_template(template, port),
+            user: template.user.clone(),
             install_timeout: INSTALL_TIMEOUT,
             start_timeout: START_TIMEOUT,
-            running: Running::Stays,
+            running: Running::IsEnough,
         })
     }
 }
@@ -78,6 +81,9 @@ impl AppPlan {
 pub(crate) enum Running {
     /// It stays, and the start is refused.
     Stays,
+    /// It stays; if it came out of the image's snapshot it is what was asked
+    /// for, else the start is refused.
+    IsEnough,
     /// It is ended.
     IsEnded,
 }
@@ -109,6 +115,7 @@ impl Control {
         plan: AppPlan,
     ) -> Result<StartedApp, Failure> {
         let guest = self.guest(record)?;
+        self.take_over_app(record).await?;
         let Some(flight) = self.starting.begin(&record.id) else {
             let message = "the template's app is being started";
             return Err(Failure::new(ErrorCode::ResourceState, message));
@@ -133,14 +140,17 @@ impl Control {
 
     /// Starts the app of a sandbox that was created to have it started.
     pub(super) fn auto_start(self: &Arc<Self>, record: SandboxRecord) {
-        let template = catalogue::find(&record.template_id);
-        let Some(plan) = template.as_ref().and_then(AppPlan::of) else {
-            return;
-        };
         let control = Arc::clone(self);
         self.tasks.spawn(async move {
+            let started = match control.template_of(&record).await {
+                Ok(template) => match AppPlan::of(&template) {
+                    Some(plan) => control.start_app(&record, plan).await.map(drop),
+                    None => Ok(()),
+                },
+                Err(failure) => Err(failure),
+            };
             // The reason is in the store, for whoever asks.
-            if let Err(failure) = control.start_app(&record, plan).await {
+            if let Err(failure) = started {
                 tracing::info!(
                     sandbox = %record.id,
                     code = %failure.code(),
@@ -155,7 +165,10 @@ impl Control {
     pub(crate) async fn app_port(&self, record: &SandboxRecord) -> Result<Option<u16>, Failure> {
         let app = self.store.app(&record.id).await?;
         let port = app.and_then(|app| app.port);
-        Ok(port.or_else(|| catalogue::preview_port(&record.template_id)))
+        match port {
+            Some(port) => Ok(Some(port)),
+            None => self.template_port(record).await,
+        }
     }
 
     /// The last start of a sandbox's app, and whether what it started still
@@ -164,6 +177,9 @@ impl Control {
         &self,
         record: &SandboxRecord,
     ) -> Result<Option<(AppRecord, bool)>, Failure> {
+        if self.guest(record).is_ok() {
+            self.take_over_app(record).await?;
+        }
         let Some(app) = self.store.app(&record.id).await? else {
             return Ok(None);
         };
@@ -175,7 +191,54 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Records the app that came running out of the image's snapshot, unless
+    /// an app of the sandbox is known.
+    async fn take_over_app(&self, record: &SandboxRecord) -> Result<(), Failure> {
+        let Some(build) = &record.build else {
+            return Ok(());
+        };
+        if self.store.app(&record.id).await?.is_some() {
+            return Ok(());
+        }
+        let build = self.store.build_of_sandbox(build).await?;
+        let Some((spec, image)) = build.and_then(|build| build.image.map(|i| (build.spec, i)))
+        else {
+            return Ok(());
+        };
+        if !image.app_running {
+            return Ok(());
+        }
+        // Another shape than the build's boots without its snapshot.
+        let Some(pid) = guest::running_app(&self.guest(record)?).await? else {
+            return Ok(());
+        };
+        let app = AppRecord {
+            status: AppStatus::Started,
+            workdir: spec.workdir,
+            port: spec.preview_port,
+            pid: Some(pid),
+            ready: true,
+            from_snapshot: true,
+            error: None,
+            started_at: record.ready_at.unwrap_or(record.created_at),
+        };
+        self.store.put_app(&record.id, &app).await?;
+        self.previews_changed();
+        Ok(())
+    }
+}
+
 impl Probe {
+    /// What the template says, or something that answers on the port.
+    pub(crate) fn of_template(template: &Template, port: Option<u16>) -> Option<Self> {
+        let probe = template.readiness_probe.as_ref();
+        match probe.and_then(|probe| probe.command.clone()) {
+            Some(command) => Some(Self::Command(command)),
+            None => port.map(Self::of_port),
+        }
+    }
+
     /// Something answers here.
     pub(crate) fn of_port(port: u16) -> Self {
         Self::Http(format!("http://127.0.0.1:{port}"))

@@ -221,6 +221,10 @@ impl From<InsertError> for Failure {
                 ErrorCode::ResourceState,
                 "the batch was cancelled before this sandbox was made",
             ),
+            InsertError::ImageGone => Self::new(
+                ErrorCode::TemplateNotReady,
+                "the build the template boots was replaced just now; send the request again",
+            ),
             InsertError::SlugTaken => Self::new(
                 ErrorCode::NameTaken,
                 "the slug is in use by another sandbox",

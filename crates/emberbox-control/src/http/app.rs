@@ -8,15 +8,15 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use emberbox_api::{
     AppLifecycle, ArtifactPaths, ArtifactPreview, Artifacts, Data, ErrorResponse, StartTemplate,
-    StartedTemplate, Template, Time,
+    StartedTemplate, Time,
 };
 use emberbox_core::app::{LOGS_PATH, PID_PATH};
 use emberbox_store::{AppStatus, SandboxRecord};
 
 use super::auth::Target;
 use super::once::{IdempotencyKey, Keyed};
+use crate::Failure;
 use crate::control::Control;
-use crate::{Failure, catalogue};
 
 mod parse;
 
@@ -31,7 +31,7 @@ pub(super) async fn start(
     Keyed { body, once }: Keyed<StartTemplate>,
 ) -> Result<Response, Failure> {
     let record = target.record;
-    let template = template(&record)?;
+    let template = control.template_of(&record).await?;
     let plan = parse::plan(&template, body)?;
     let starting = Arc::clone(&control);
     // One that a crash cut off may happen again: what runs already is told.
@@ -64,7 +64,7 @@ pub(super) async fn artifacts(
     target: Target,
 ) -> Result<Json<Data<Artifacts>>, Failure> {
     let record = target.record;
-    let template = template(&record)?;
+    let template = control.template_of(&record).await?;
     let app = control.app(&record).await?;
     let port = control.app_port(&record).await?;
     let workdir = app
@@ -122,9 +122,4 @@ async fn url(
         Some(port) => control.port_url(record, port).await.map(Some),
         None => Ok(None),
     }
-}
-
-fn template(record: &SandboxRecord) -> Result<Template, Failure> {
-    catalogue::find(&record.template_id)
-        .ok_or_else(|| Failure::internal("a sandbox of a template that is gone"))
 }

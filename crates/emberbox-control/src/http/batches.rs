@@ -56,8 +56,10 @@ pub(super) async fn create(
         let message = "belongs to one sandbox; leave it out";
         return Err(Failure::invalid_field("slug", message));
     }
+    let template = create.template_id.as_deref();
+    let bootable = control.bootable(&caller.tenant, template).await?;
     let new = NewBatch {
-        request: parse::create(create, limits)?,
+        request: parse::create(create, bootable, limits)?,
         count,
         concurrency,
     };

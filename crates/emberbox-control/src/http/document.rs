@@ -8,8 +8,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::previews::share;
 use super::{
-    app, batches, code, commands, credits, deployments, events, exec, exports, files, keys, logs,
-    measures, previews, processes, readiness, run, sandboxes, snapshots, system, templates,
+    app, batches, builds, code, commands, credits, deployments, events, exec, exports, files, keys,
+    logs, measures, previews, processes, readiness, run, sandboxes, snapshots, system, templates,
     tenancy, terminal, tickets, usage,
 };
 
@@ -47,7 +47,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         share::create, share::list, share::revoke, share::create_token,
         files::upload, files::download, files::list, files::stat, files::write_many,
         files::write_batch, files::tree, files::watch,
-        templates::list, templates::get,
+        templates::list, templates::get, templates::build_spec, templates::validate,
+        templates::create, templates::delete,
+        builds::create, builds::list, builds::get, builds::log::logs, builds::log::stream,
+        builds::cancel, builds::retry,
         usage::report, usage::summary, usage::sessions, usage::of_sandbox,
         credits::get, credits::change, run::run, exports::create, exports::download,
         commands::run, commands::list, commands::get, commands::logs, commands::kill,

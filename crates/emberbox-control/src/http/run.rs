@@ -52,7 +52,9 @@ pub(super) async fn run(
         ..ExecRequest::default()
     };
     let spec = exec::parse(first, limits)?;
-    let new = parse::create(create, limits)?;
+    let template = create.template_id.as_deref();
+    let bootable = control.bootable(&caller.tenant, template).await?;
+    let new = parse::create(create, bootable, limits)?;
     let domain = control.preview_domain(&caller.tenant).await?;
     let (tenant, running) = (caller.tenant.clone(), Arc::clone(&control));
     once.answer(&control, &tenant, async move |before| {

@@ -64,7 +64,9 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<Sandbox>), Failure> {
     let wait = parse::wait(query.wait.as_deref(), control.settings())?;
     let once = once.of(&caller.tenant);
-    let new = parse::create(body, &control.settings().limits)?;
+    let template = body.template_id.as_deref();
+    let bootable = control.bootable(&caller.tenant, template).await?;
+    let new = parse::create(body, bootable, &control.settings().limits)?;
     let domain = control.preview_domain(&caller.tenant).await?;
     let record = control.create(caller, new, once, wait).await?;
     Ok((StatusCode::CREATED, Json(show(&control, &domain, record))))

@@ -4,9 +4,9 @@ use emberbox_core::TenantId;
 use emberbox_store::SandboxRecord;
 
 use super::host;
+use crate::Failure;
 use crate::control::Control;
 use crate::settings::Scheme;
-use crate::{Failure, catalogue};
 
 impl Control {
     /// The domain a tenant's previews are told under: its own, or the
@@ -25,7 +25,7 @@ impl Control {
         port: u16,
     ) -> Result<String, Failure> {
         let domain = self.preview_domain(&sandbox.tenant).await?;
-        let own = catalogue::preview_port(&sandbox.template_id) == Some(port);
+        let own = self.template_port(sandbox).await? == Some(port);
         Ok(self.preview_url(&sandbox.slug, (!own).then_some(port), &domain))
     }
 

@@ -12,6 +12,8 @@ use crate::rig::{Rig, answer, eventually};
 use crate::streams::Events;
 use crate::work::alive;
 
+mod custom;
+
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// The run directory, gone before and after.

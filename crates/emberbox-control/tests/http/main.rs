@@ -6,6 +6,7 @@
 
 mod apps;
 mod batches;
+mod builds;
 mod capacity;
 mod code;
 mod commands;
@@ -22,6 +23,7 @@ mod sandboxes;
 mod snapshots;
 mod streams;
 mod system;
+mod templates;
 mod terminal;
 mod usage;
 mod watch;

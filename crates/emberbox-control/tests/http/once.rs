@@ -357,6 +357,7 @@ fn new_like(record: &emberbox_store::SandboxRecord) -> emberbox_store::NewSandbo
         env: record.env.clone(),
         template_id: record.template_id.clone(),
         image_id: record.image_id.clone(),
+        build: None,
         size: None,
         shape: record.shape,
         timeout_sec: record.timeout_sec,

@@ -12,7 +12,7 @@ use emberbox_agent::{Agent, Machine, System};
 use emberbox_api::client::Client;
 use emberbox_api::{CreateSandbox, Sandbox};
 use emberbox_control::{Compute, Control, Settings, Tls, TlsSource, router, serve, serve_tls};
-use emberbox_core::{BuildErrorCode, Shape, SnapshotId, VmId};
+use emberbox_core::{Shape, SnapshotId, VmId};
 use emberbox_guest::client::{Dial, GuestClient};
 use emberbox_guest::{Identity, Token};
 use emberbox_host::{
@@ -30,6 +30,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::contract;
+use crate::rig::builder::Builder;
+
+pub(crate) mod builder;
 
 /// Longest a test waits for anything; the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -199,6 +202,7 @@ pub(crate) struct Fleet {
     pub(crate) full: Mutex<bool>,
     /// While true, there is room until it is needed.
     pub(crate) full_at_create: Mutex<bool>,
+    pub(crate) builder: Builder,
     events: Mutex<Option<mpsc::Sender<HostEvent>>>,
 }
 
@@ -229,6 +233,7 @@ impl Fleet {
             failing: Mutex::default(),
             full: Mutex::default(),
             full_at_create: Mutex::default(),
+            builder: Builder::default(),
             events: Mutex::default(),
         })
     }
@@ -280,7 +285,7 @@ impl Fleet {
 #[async_trait]
 impl Compute for FleetCompute {
     fn has_image(&self, image: &str) -> bool {
-        image == "miosa-sandbox"
+        self.fleet.builder.has_image(image)
     }
 
     fn has_room(&self, _shape: Shape, _origin: &Origin) -> Result<(), HostError> {
@@ -291,7 +296,9 @@ impl Compute for FleetCompute {
     }
 
     async fn create(&self, request: CreateVm) -> Result<Created, HostError> {
-        assert_eq!(request.image, "miosa-sandbox");
+        if !self.fleet.builder.has_image(&request.image) {
+            return Err(HostError::UnknownImage(request.image));
+        }
         let mut open = self.fleet.open.subscribe();
         let mut epoch = self.epoch.clone();
         let crashed = epoch.wait_for(|epoch| *epoch != self.born);
@@ -418,14 +425,15 @@ impl Compute for FleetCompute {
     }
 
     async fn build(&self, request: BuildRequest) -> Result<BuiltImage, BuildFailure> {
-        drop(request);
-        Err(BuildFailure {
-            code: BuildErrorCode::Internal,
-            message: "this fleet builds nothing".to_owned(),
-        })
+        let mut epoch = self.epoch.clone();
+        let crashed = async move {
+            let _sender_lives = epoch.wait_for(|epoch| *epoch != self.born).await;
+        };
+        self.fleet.builder.build(request, crashed).await
     }
 
-    async fn remove_image(&self, _image: &str) -> Result<(), HostError> {
+    async fn remove_image(&self, image: &str) -> Result<(), HostError> {
+        self.fleet.builder.remove_image(image);
         Ok(())
     }
 }

@@ -1,13 +1,13 @@
 //! The intent to make a sandbox, in one transaction.
 
-use emberbox_core::{SandboxId, SandboxState, SnapshotId, VmId, id};
+use emberbox_core::{BuildId, SandboxId, SandboxState, SnapshotId, VmId, id};
 use sqlx::types::Json;
 use sqlx::{Sqlite, Transaction};
 
 use super::{NewSandbox, SandboxRecord, query};
 use crate::{
-    Caller, CannotPay, OnceRequest, PlaceError, Recalled, Store, StoreError, batch, credit, event,
-    place, request, time,
+    Caller, CannotPay, OnceRequest, PlaceError, Recalled, Store, StoreError, batch, build, credit,
+    event, place, request, time,
 };
 
 /// What came of a request for a sandbox.
@@ -39,6 +39,9 @@ pub enum InsertError {
     /// The item of the batch has a sandbox, or was cancelled.
     #[error("the item of the batch is taken")]
     BatchItemTaken,
+    /// The image of its template is gone, or goes just now.
+    #[error("the image of the template is gone")]
+    ImageGone,
     /// The chosen slug belongs to another sandbox.
     #[error("the slug is in use")]
     SlugTaken,
@@ -96,6 +99,11 @@ impl Store {
         if let Some(cannot_pay) = credit::cannot_pay(&mut tx, &caller.tenant).await? {
             return Err(InsertError::InsufficientCredits(cannot_pay));
         }
+        if let Some(build) = &new.build
+            && !build::can_boot(&mut tx, build).await?
+        {
+            return Err(InsertError::ImageGone);
+        }
         let record = record(&mut tx, caller, new).await?;
         insert(&mut tx, &record).await?;
         if let Some(item) = &new.batch_item
@@ -144,6 +152,7 @@ async fn record(
         env: new.env,
         template_id: new.template_id,
         image_id: new.image_id,
+        build: new.build,
         size: new.size,
         shape: new.shape,
         timeout_sec: new.timeout_sec,
@@ -179,8 +188,8 @@ async fn insert(
          external_workspace_id, external_user_id, external_project_id, name, slug, tags, \
          metadata, env, template_id, image_id, size, cpu_count, memory_mib, disk_mib, \
          timeout_sec, idle_timeout_sec, always_on, persistent, auto_start, state, vm_id, \
-         created_at, origin_snapshot_id) VALUES \
-         (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         created_at, origin_snapshot_id, build_id) VALUES \
+         (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(record.id.as_str())
     .bind(record.tenant.as_str())
@@ -210,6 +219,7 @@ async fn insert(
     .bind(record.vm.as_str())
     .bind(record.created_at.as_microsecond())
     .bind(record.origin.as_ref().map(SnapshotId::as_str))
+    .bind(record.build.as_ref().map(BuildId::as_str))
     .execute(&mut **tx)
     .await?;
     Ok(())

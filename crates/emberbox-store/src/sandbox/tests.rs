@@ -115,6 +115,7 @@ pub(crate) fn new() -> NewSandbox {
         env: std::collections::BTreeMap::new(),
         template_id: "miosa-sandbox".to_owned(),
         image_id: "miosa-sandbox".to_owned(),
+        build: None,
         size: None,
         shape: Shape::DEFAULT,
         timeout_sec: 300,

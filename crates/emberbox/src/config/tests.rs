@@ -161,6 +161,17 @@ fn every_mistake_names_its_key() {
         ("[billing]\nvcpu_hour_micro = 0.5", "vcpu_hour_micro"),
         ("[billing]\non_empty = \"sell\"", "on_empty"),
         ("[billing]\nprice = 1", "price"),
+        ("[builds]\nconcurrency = 0", "builds.concurrency"),
+        ("[builds]\nconcurrency = 17", "builds.concurrency"),
+        ("[builds]\nmax_open = 0", "builds.max_open"),
+        (
+            "[builds.registries.\"ghcr.io\"]\nusername = \"me\"",
+            "builds.registries",
+        ),
+        (
+            "[builds.registries.\"docker.io\"]\nmirror = \"mirror.example.com\"",
+            "builds.registries",
+        ),
         (
             "[billing]\nsettle_interval_sec = 0",
             "billing.settle_interval_sec",

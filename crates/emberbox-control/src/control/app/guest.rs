@@ -45,6 +45,37 @@ pub(super) async fn is_alive(guest: &GuestClient, pid: u32) -> Result<bool, Fail
     Ok(done.status == ExitStatus::Code(0))
 }
 
+/// The process id of an app that runs and that nobody here started.
+pub(super) async fn running_app(guest: &GuestClient) -> Result<Option<u32>, Failure> {
+    let script = format!("cat {PID_PATH} 2>/dev/null");
+    let done = exec(guest, "/", &script, Vec::new(), QUICK).await?;
+    match said(&done.stdout).parse() {
+        Ok(pid) if is_alive(guest, pid).await? => Ok(Some(pid)),
+        Ok(_) | Err(_) => Ok(None),
+    }
+}
+
+/// What stands before a command that is to run as this user: a name or a
+/// number, and a group behind a colon, all of them plain words. Who is not in
+/// the guest's list of users has no groups and no home.
+pub(super) fn as_user(user: &str) -> String {
+    let (name, group) = match user.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (user, None),
+    };
+    if matches!(name, "root" | "0") && group.is_none() {
+        return String::new();
+    }
+    let group = group.map_or_else(
+        || format!("$(id -g {name} 2>/dev/null || echo {name})"),
+        str::to_owned,
+    );
+    format!(
+        "env HOME=\"$(getent passwd {name} | cut -d: -f6)\" setpriv --reuid={name} \
+         --regid=\"{group}\" $(getent passwd {name} >/dev/null && echo --init-groups || echo --clear-groups)"
+    )
+}
+
 /// A command that exits with 0 while this process lives; one that only nobody
 /// has reaped yet does not.
 pub(super) fn lives(pid: u32) -> String {

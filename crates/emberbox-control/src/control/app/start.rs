@@ -41,7 +41,9 @@ pub(super) struct Start<'a> {
 
 impl Start<'_> {
     pub(super) async fn run(&self) -> Result<StartedApp, Failure> {
-        self.make_room().await?;
+        if let Some(app) = self.make_room().await? {
+            return Ok(app);
+        }
         let started = self.steps().await;
         let (status, pid, ready, error) = match &started {
             Ok(app) => (AppStatus::Started, Some(app.pid), app.ready, None),
@@ -54,17 +56,21 @@ impl Start<'_> {
         started
     }
 
-    /// Ends what runs, if that is wanted.
-    async fn make_room(&self) -> Result<(), Failure> {
+    /// Ends what runs, if that is wanted; or says that it is enough.
+    async fn make_room(&self) -> Result<Option<StartedApp>, Failure> {
         let app = self.control.store.app(&self.id).await?;
-        let Some(pid) = app.and_then(|app| app.pid) else {
-            return Ok(());
+        let Some((app, pid)) = app.and_then(|app| app.pid.map(|pid| (app, pid))) else {
+            return Ok(None);
         };
         if !guest::is_alive(&self.guest, pid).await? {
-            return Ok(());
+            return Ok(None);
         }
         match self.plan.running {
-            Running::Stays => {
+            Running::IsEnough if app.from_snapshot => Ok(Some(StartedApp {
+                pid,
+                ready: app.ready,
+            })),
+            Running::Stays | Running::IsEnough => {
                 let message = format!(
                     "the template's app runs already (pid {pid}); \
                      send \"restart\": true to end it first"
@@ -80,7 +86,8 @@ impl Start<'_> {
                      for i in $(seq 50); do kill -0 -{pid} 2>/dev/null || exit 0; sleep 0.1; done; \
                      kill -KILL -{pid} 2>/dev/null; exit 0"
                 );
-                self.exec(&script, Vec::new(), QUICK).await.map(drop)
+                self.exec(&script, Vec::new(), QUICK).await?;
+                Ok(None)
             }
         }
     }
@@ -141,11 +148,13 @@ impl Start<'_> {
 
     /// Runs the app below a shell that waits for its end and keeps its code.
     async fn launch(&self) -> Result<u32, Failure> {
+        let as_user = self.plan.user.as_deref().map(guest::as_user);
+        let as_user = as_user.unwrap_or_default();
         let script = format!(
             r#"start=$EMBERBOX_COMMAND; unset EMBERBOX_COMMAND
             printf '$ %s\n' "$start" >>{LOGS_PATH}
             (
-                setsid bash -c "$start" >>{LOGS_PATH} 2>&1 </dev/null &
+                setsid {as_user} bash -c "$start" >>{LOGS_PATH} 2>&1 </dev/null &
                 echo $! >{PID_PATH}; echo $!
                 exec >/dev/null 2>&1 </dev/null
                 wait $!; echo $? >{EXIT_PATH}$!
@@ -257,6 +266,7 @@ impl Start<'_> {
             port: self.plan.port,
             pid,
             ready,
+            from_snapshot: false,
             error,
             started_at: self.begun,
         };

@@ -25,6 +25,10 @@ pub(super) fn plan(template: &Template, body: StartTemplate) -> Result<AppPlan, 
         Some(asked) => Some(port::check(asked)?),
         None => template.preview_port,
     };
+    let as_it_is = body.install_command.is_none()
+        && body.start_command.is_none()
+        && body.port.is_none()
+        && body.workdir.is_none();
     let mut errors = Vec::new();
     let install = match body.install {
         Some(false) => None,
@@ -34,7 +38,8 @@ pub(super) fn plan(template: &Template, body: StartTemplate) -> Result<AppPlan, 
     };
     let start = body
         .start_command
-        .or_else(|| catalogue::start_command(&template.id, port));
+        .or_else(|| catalogue::start_command(&template.id, port))
+        .or_else(|| template.start_command.clone());
     let start = start.ok_or_else(|| {
         Failure::new(
             ErrorCode::MissingParam,
@@ -84,7 +89,7 @@ pub(super) fn plan(template: &Template, body: StartTemplate) -> Result<AppPlan, 
                 None
             }
         },
-        None => port.map(Probe::of_port),
+        None => Probe::of_template(template, port),
     };
     if !errors.is_empty() {
         return Err(Failure::invalid(&errors));
@@ -97,8 +102,10 @@ pub(super) fn plan(template: &Template, body: StartTemplate) -> Result<AppPlan, 
         probe,
         install_timeout,
         start_timeout,
+        user: template.user.clone(),
         running: match body.restart {
             Some(true) => Running::IsEnded,
+            Some(false) | None if as_it_is => Running::IsEnough,
             Some(false) | None => Running::Stays,
         },
     })

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use emberbox_api::{
-    CreateSandbox, ErrorCode, ExtendSandbox, FieldError, ForkSandbox, UpdateSandbox,
-};
+use emberbox_api::{CreateSandbox, ExtendSandbox, FieldError, ForkSandbox, UpdateSandbox};
 use emberbox_core::{Limits, Shape, SizeTier};
 use emberbox_store::{Edit, ExternalIds, NewSandbox, PlaceRequest, SandboxRecord};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::control::template::Bootable;
 use crate::http::exec::check_env;
-use crate::{Failure, Settings, catalogue};
+use crate::{Failure, Settings};
 
 /// Longest `?wait=`: what one request may reasonably be held open for.
 const WAIT_MAX: Duration = Duration::from_secs(300);
@@ -38,7 +37,7 @@ const TAG_MAX: usize = 128;
 const METADATA_MAX: usize = 64 * 1024;
 
 /// How long to wait for a new sandbox.
-pub(super) fn wait(text: Option<&str>, settings: &Settings) -> Result<Duration, Failure> {
+pub(in crate::http) fn wait(text: Option<&str>, settings: &Settings) -> Result<Duration, Failure> {
     match text {
         None | Some("") => Ok(Duration::from_millis(settings.create_grace_ms)),
         Some("true") => Ok(WAIT_TRUE),
@@ -56,16 +55,21 @@ pub(super) fn wait(text: Option<&str>, settings: &Settings) -> Result<Duration, 
 }
 
 /// Checks a whole request and names every field that is wrong.
-pub(in crate::http) fn create(body: CreateSandbox, limits: &Limits) -> Result<NewSandbox, Failure> {
+pub(in crate::http) fn create(
+    body: CreateSandbox,
+    bootable: Bootable,
+    limits: &Limits,
+) -> Result<NewSandbox, Failure> {
     let mut fields = Fields::default();
-    let shape = fields.shape(&body, limits);
+    let shape = fields.shape(&body, bootable.shape, limits);
     let timeout_sec = fields.number("timeout_sec", body.timeout_sec, (1, limits.max_timeout_sec));
     let idle_timeout_sec = fields.number(
         "idle_timeout_sec",
         body.idle_timeout_sec,
         (0, limits.max_timeout_sec),
     );
-    let env = body.env.unwrap_or_default();
+    let mut env = bootable.env;
+    env.extend(body.env.unwrap_or_default());
     fields.errors.extend(check_env(&env));
     let metadata = fields.metadata(body.metadata.unwrap_or_default());
     let tags = fields.tags(body.tags.unwrap_or_default());
@@ -88,10 +92,9 @@ pub(in crate::http) fn create(body: CreateSandbox, limits: &Limits) -> Result<Ne
         tags,
         metadata,
         env,
-        template_id: body
-            .template_id
-            .unwrap_or_else(|| catalogue::DEFAULT_TEMPLATE.to_owned()),
-        image_id: String::new(),
+        template_id: bootable.template_id,
+        image_id: bootable.image_id,
+        build: bootable.build,
         size: body.size,
         shape,
         timeout_sec: timeout_sec.unwrap_or(limits.default_timeout_sec),
@@ -102,17 +105,7 @@ pub(in crate::http) fn create(body: CreateSandbox, limits: &Limits) -> Result<Ne
         origin: None,
         batch_item: None,
     };
-    let new = fields.done(new)?;
-    let template = catalogue::find(&new.template_id).ok_or_else(|| {
-        Failure::new(
-            ErrorCode::InvalidTemplate,
-            "template_id is not a recognized template",
-        )
-    })?;
-    Ok(NewSandbox {
-        image_id: template.image_id,
-        ..new
-    })
+    fields.done(new)
 }
 
 /// Checks a change and names every field that is wrong.
@@ -178,6 +171,7 @@ pub(in crate::http) fn fork(
         env,
         template_id: source.template_id.clone(),
         image_id: source.image_id.clone(),
+        build: source.build.clone(),
         size: source.size.clone(),
         shape: source.shape,
         timeout_sec: timeout_sec.unwrap_or(source.timeout_sec),
@@ -224,7 +218,7 @@ impl Fields {
         }
     }
 
-    fn shape(&mut self, body: &CreateSandbox, limits: &Limits) -> Shape {
+    fn shape(&mut self, body: &CreateSandbox, default: Shape, limits: &Limits) -> Shape {
         let tier = body.size.as_deref().map(|name| {
             let tier = SizeTier::from_name(name);
             self.require(
@@ -234,7 +228,7 @@ impl Fields {
             );
             tier.map_or(Shape::DEFAULT, SizeTier::shape)
         });
-        let base = tier.unwrap_or(Shape::DEFAULT);
+        let base = tier.unwrap_or(default);
         let (disk_field, disk) = match (body.disk_mb, body.disk_size_mb) {
             (Some(a), Some(b)) if a != b => {
                 self.require(false, "disk_size_mb", "contradicts disk_mb");
