@@ -100,7 +100,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     println!("chaos: {} rounds, --seed {seed}", arguments.rounds);
     let disk = Disk::mount()?;
     let config = disk.path().join("emberbox.toml");
-    fs::write(&config, "[limits]\nmax_sandboxes = 16\n").context("cannot write the settings")?;
+    fs::write(
+        &config,
+        "[limits]\nmax_sandboxes = 16\nrequests_per_minute = 0\n",
+    )
+    .context("cannot write the settings")?;
     let mut server = Server::new(&product.binary, disk.path()).with_config(&config);
     let mut owned = Owned::default();
     let begun = Instant::now();

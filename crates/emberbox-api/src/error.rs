@@ -58,6 +58,15 @@ codes! {
     Forbidden = "FORBIDDEN", 403,
         "The API key is valid, but it may not do this.",
         "Use a key that may, for example the operator's.";
+    InsufficientScope = "INSUFFICIENT_SCOPE", 403,
+        "The API key is valid, but it lacks the scope this needs; `details.scope` names it.",
+        "Use a key with the scope, or have it given to this one.";
+    TenantSuspended = "TENANT_SUSPENDED", 403,
+        "The operator suspended the tenant; nothing of its is lost.",
+        "Ask the operator.";
+    RateLimited = "RATE_LIMITED", 429,
+        "The workspace sent as many requests as it may in a minute.",
+        "Wait as long as `Retry-After` says.";
     NotFound = "NOT_FOUND", 404,
         "The resource does not exist or belongs to another tenant.",
         "Check the identifier.";
@@ -158,8 +167,14 @@ codes! {
         "The template's app could not be installed or started; `details` has the last lines of its log.",
         "Correct the app or its commands.";
     NameTaken = "NAME_TAKEN", 409,
-        "The slug or domain is in use by another sandbox, deployment or template.",
+        "The name, slug or domain is in use by another resource of this kind.",
         "Choose another one, or leave it out.";
+    WorkspaceNameExists = "WORKSPACE_NAME_EXISTS", 409,
+        "Another workspace of the tenant has this name or slug.",
+        "Choose another one, or use that workspace.";
+    ResourceInUse = "RESOURCE_IN_USE", 409,
+        "What is a default, or still holds sandboxes, is not deleted; nothing was changed.",
+        "Destroy the sandboxes first; see the message.";
     PreviewLimitExceeded = "PREVIEW_LIMIT_EXCEEDED", 409,
         "The sandbox has as many previews as it may have at a time.",
         "Delete a preview.";
@@ -235,6 +250,7 @@ impl ErrorCode {
             | Self::SandboxUnreachable
             | Self::SandboxStarting
             | Self::NoCapacity
+            | Self::RateLimited
             | Self::PreviewUnreachable
             | Self::PreviewBusy
             | Self::SnapshotFailed
@@ -243,6 +259,10 @@ impl ErrorCode {
             | Self::Internal => true,
             Self::Unauthorized
             | Self::Forbidden
+            | Self::InsufficientScope
+            | Self::TenantSuspended
+            | Self::WorkspaceNameExists
+            | Self::ResourceInUse
             | Self::InsufficientCredits
             | Self::NotFound
             | Self::RouteNotFound
@@ -336,6 +356,9 @@ pub struct ErrorBody {
     /// How long to wait before that, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The same in whole seconds, as `Retry-After` has it; with 429 only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
 }
 
 /// One invalid field in the `details` of a `VALIDATION_ERROR`.

@@ -22,6 +22,8 @@ pub mod export;
 pub mod file;
 pub mod key;
 pub mod metrics;
+pub mod page;
+mod patch;
 pub mod preview;
 pub mod process;
 pub mod readiness;
@@ -53,11 +55,15 @@ pub use file::{
     FailedFile, FileEntry, FileInfo, FileToWrite, FileType, Listing, StatRequest, Tree, TreeKind,
     TreeNode, UploadRequest, Uploaded, WriteMany, WrittenFile, WrittenMany,
 };
-pub use key::{ApiKey, CreateApiKey, CreatedApiKey};
+pub use key::{
+    ApiKey, CreateApiKey, CreateScopedToken, CreatedApiKey, CreatedScopedToken, RotateApiKey,
+    ScopedToken, UpdateApiKey,
+};
 pub use metrics::{
     CurrentMetrics, MaxShape, MetricsSample, ResourceCapabilities, Resources, Runtime,
     RuntimeCapabilities, SandboxMetrics, SandboxResources,
 };
+pub use page::{Page, PageInfo};
 pub use preview::{
     CreatePreview, CreateShare, ExposeRequest, Exposed, Preview, PreviewDomain, PreviewToken,
     Share, SharePreview, SharedPreview,
@@ -78,7 +84,10 @@ pub use template::{
     BuildSpecError, CreateTemplate, ReadinessProbe, Template, TemplateList, ValidateBuildSpec,
     ValidatedBuildSpec,
 };
-pub use tenancy::{Project, Whoami, Workspace};
+pub use tenancy::{
+    Allowances, CreateProject, CreateTenant, CreateUser, CreateWorkspace, OwnLimits, Project,
+    Reusable, Tenant, UpdateProject, UpdateTenant, UpdateWorkspace, User, Whoami, Workspace,
+};
 pub use terminal::{OpenTerminal, Terminal};
 pub use ticket::{CreateTicket, StreamTicket};
 pub use time::Time;

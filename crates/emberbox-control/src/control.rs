@@ -7,7 +7,7 @@ use emberbox_core::{BatchId, SandboxId, SandboxState};
 use emberbox_guest::client::GuestClient;
 use emberbox_host::HostEvent;
 use emberbox_store::{RequestKey, SandboxRecord, Store, Transition};
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +21,7 @@ mod activity;
 pub(crate) mod app;
 mod batch;
 mod build;
+mod callers;
 mod code;
 mod create;
 mod deploy;
@@ -33,6 +34,7 @@ mod meter;
 mod once;
 mod pause;
 mod policy;
+mod rates;
 mod reconcile;
 mod samples;
 mod snapshot;
@@ -51,6 +53,7 @@ use feed::Feeds;
 pub(crate) use feed::{Feed, Piece};
 use in_flight::InFlight;
 pub(crate) use once::answer_lost;
+use rates::Rates;
 pub(crate) use samples::Sample;
 use samples::Samples;
 pub(crate) use snapshot::NewFork;
@@ -75,6 +78,9 @@ pub struct Control {
     /// Which batches changed; sent after the change is stored.
     batch_changes: broadcast::Sender<BatchId>,
     builds: Builds,
+    /// Wakes who looks whether a key still works.
+    keys: watch::Sender<()>,
+    rates: Rates,
     feeds: Feeds,
     terminal_key: TerminalKey,
     creating: InFlight<SandboxId>,
@@ -113,6 +119,8 @@ impl Control {
             changes: broadcast::Sender::new(CHANGES),
             batch_changes: broadcast::Sender::new(CHANGES),
             builds: Builds::default(),
+            keys: watch::Sender::new(()),
+            rates: Rates::default(),
             feeds: Feeds::default(),
             terminal_key: TerminalKey::random(),
             creating: InFlight::default(),
@@ -147,6 +155,10 @@ impl Control {
         control
             .tasks
             .spawn(async move { janitor.keep_order().await });
+        let rates = Arc::clone(&control);
+        control
+            .tasks
+            .spawn(async move { rates.keep_rates_small().await });
         let meter = Arc::clone(&control);
         control
             .tasks

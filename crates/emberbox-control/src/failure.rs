@@ -86,6 +86,14 @@ impl Failure {
         }
     }
 
+    /// The same; it may be tried again after this long.
+    pub(crate) fn after(self, wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait),
+            ..self
+        }
+    }
+
     pub(crate) fn sandbox_not_found() -> Self {
         Self::new(ErrorCode::NotFound, "sandbox not found")
     }
@@ -136,6 +144,7 @@ impl Failure {
                 request_id: None,
                 retryable: None,
                 retry_after_ms: None,
+                retry_after: None,
             },
         };
         Answer {

@@ -18,6 +18,7 @@ use crate::control::Control;
 use crate::preview::Forwarder;
 use crate::{Failure, metrics, preview};
 
+mod access;
 mod app;
 mod auth;
 mod batches;
@@ -38,9 +39,11 @@ mod keys;
 mod logs;
 mod measures;
 mod once;
+mod page;
 mod port;
 mod previews;
 mod processes;
+mod projects;
 mod readiness;
 pub(crate) mod request;
 mod run;
@@ -50,10 +53,12 @@ mod sse;
 mod system;
 mod templates;
 mod tenancy;
+mod tenants;
 mod terminal;
 mod tickets;
 mod unread;
 mod usage;
+mod workspaces;
 
 use previews::share;
 
@@ -77,10 +82,54 @@ pub fn router(control: Arc<Control>) -> Router {
             "/preview-domain",
             get(tenancy::preview_domain).put(tenancy::set_preview_domain),
         )
-        .route("/workspaces", get(tenancy::workspaces))
-        .route("/projects", get(tenancy::projects))
+        .route(
+            "/workspaces",
+            get(workspaces::list).post(workspaces::create),
+        )
+        .route(
+            "/workspaces/{id}",
+            get(workspaces::get)
+                .patch(workspaces::update)
+                .delete(workspaces::delete),
+        )
+        .route("/workspaces/{id}/sandboxes", get(workspaces::sandboxes))
+        .route("/projects", get(projects::list).post(projects::create))
+        .route(
+            "/projects/{id}",
+            get(projects::get)
+                .patch(projects::update)
+                .delete(projects::delete),
+        )
         .route("/api-keys", get(keys::list).post(keys::create))
-        .route("/api-keys/{id}", delete(keys::revoke))
+        .route(
+            "/api-keys/{id}",
+            get(keys::get).patch(keys::update).delete(keys::revoke),
+        )
+        .route("/api-keys/{id}/rotate", post(keys::rotate))
+        .route(
+            "/tokens/scoped",
+            get(keys::token::list).post(keys::token::create),
+        )
+        .route("/tokens/scoped/{id}", delete(keys::token::revoke))
+        .route("/admin/tenants", get(tenants::list).post(tenants::create))
+        .route(
+            "/admin/tenants/{id}",
+            get(tenants::get)
+                .patch(tenants::update)
+                .delete(tenants::delete),
+        )
+        .route(
+            "/admin/tenants/{id}/users",
+            get(tenants::users).post(tenants::create_user),
+        )
+        .route(
+            "/admin/tenants/{id}/users/{user_id}",
+            delete(tenants::remove_user),
+        )
+        .route(
+            "/admin/tenants/{id}/api-keys",
+            get(tenants::keys).post(tenants::create_key),
+        )
         .route("/auth/sse-ticket", post(tickets::create))
         // The clients' name of the same.
         .route("/sse/ticket", post(tickets::create_for_clients))

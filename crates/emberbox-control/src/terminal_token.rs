@@ -1,12 +1,13 @@
 //! What opens a terminal's socket without a key: a browser sends no header.
 //!
-//! A JWT that names one terminal of one sandbox of one tenant and expires
-//! soon. The key is made at each start and never stored: tokens of an earlier
+//! A JWT that names one terminal of one sandbox and the key it was made with,
+//! and expires soon. The key is made at each start and never stored: tokens of an earlier
 //! start are refused, and terminals, which live on, are reached with a key.
 
 use std::time::Duration;
 
-use emberbox_core::{SandboxId, TenantId};
+use emberbox_core::{ApiKeyId, SandboxId};
+use emberbox_store::Caller;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
@@ -35,8 +36,11 @@ pub(crate) struct Claims {
     /// The terminal.
     #[serde(rename = "sid")]
     pub(crate) session: String,
-    /// Whose it is.
-    pub(crate) tenant: TenantId,
+    /// The key it was made with; the token is worth no more.
+    pub(crate) key: ApiKeyId,
+    /// Which of that key's secrets.
+    #[serde(rename = "gen")]
+    pub(crate) generation: u32,
     /// Seconds since the Unix epoch.
     pub(crate) exp: i64,
 }
@@ -64,24 +68,25 @@ impl TerminalKey {
     pub(crate) fn sign(
         &self,
         sandbox: &SandboxId,
-        tenant: &TenantId,
+        caller: &Caller,
         session: &str,
     ) -> (String, Timestamp) {
         let expires = Timestamp::now() + TOKEN_LIFE;
-        (self.sign_until(sandbox, tenant, session, expires), expires)
+        (self.sign_until(sandbox, caller, session, expires), expires)
     }
 
     fn sign_until(
         &self,
         sandbox: &SandboxId,
-        tenant: &TenantId,
+        caller: &Caller,
         session: &str,
         expires: Timestamp,
     ) -> String {
         let claims = Claims {
             sandbox: sandbox.clone(),
             session: session.to_owned(),
-            tenant: tenant.clone(),
+            key: caller.key.clone(),
+            generation: caller.generation,
             exp: expires.as_second(),
         };
         encode(&Header::new(Algorithm::HS512), &claims, &self.encoding)

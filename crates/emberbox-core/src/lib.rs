@@ -1,6 +1,6 @@
 //! The decisions of Emberbox that need no machine: identifiers, shapes and
-//! their limits, the lifecycles of a sandbox and of a template's build, what a
-//! build spec may say, and what running costs.
+//! their limits, what a key may do, the lifecycles of a sandbox and of a
+//! template's build, what a build spec may say, and what running costs.
 //!
 //! Decides: which values are legal and which state follows which event.
 //! Must not know: IO, the clock, async, HTTP, engines.
@@ -14,6 +14,7 @@ pub mod build_spec;
 pub mod id;
 pub mod lifecycle;
 pub mod limits;
+pub mod scope;
 pub mod shape;
 
 pub use billing::{Carry, Prices, Quantity};
@@ -24,5 +25,6 @@ pub use id::{
     TemplateId, TenantId, UserId, VmId,
 };
 pub use lifecycle::{Command, Denied, Event, Fact, SandboxState, Step, step};
-pub use limits::Limits;
+pub use limits::{Limits, TenantLimits};
+pub use scope::{Scope, Scopes, UnknownScope};
 pub use shape::{Shape, SizeTier};

@@ -30,6 +30,8 @@ pub struct Limits {
     pub default_timeout_sec: u32,
     /// Longest `timeout_sec` that may be asked for: 30 days.
     pub max_timeout_sec: u32,
+    /// Requests of one workspace in a minute (reference: 300); 0 is no limit.
+    pub requests_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -45,6 +47,57 @@ impl Default for Limits {
             max_upload_bytes: 100 * 1024 * 1024,
             default_timeout_sec: 300,
             max_timeout_sec: 30 * 24 * 3600,
+            requests_per_minute: 300,
         }
     }
 }
+
+/// What an operator gave one tenant in place of the settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TenantLimits {
+    /// In place of [`Limits::max_sandboxes`].
+    pub max_sandboxes: Option<u32>,
+    /// In place of [`Limits::max_vcpus`].
+    pub max_vcpus: Option<u32>,
+    /// In place of [`Limits::max_memory_mib`].
+    pub max_memory_mib: Option<u32>,
+    /// In place of [`Limits::max_disk_mib`].
+    pub max_disk_mib: Option<u32>,
+    /// In place of [`Limits::max_snapshots`].
+    pub max_snapshots: Option<u32>,
+    /// In place of [`Limits::max_upload_bytes`].
+    pub max_upload_bytes: Option<u64>,
+    /// In place of [`Limits::max_exec_timeout_sec`].
+    pub max_exec_timeout_sec: Option<u32>,
+    /// In place of [`Limits::requests_per_minute`].
+    pub requests_per_minute: Option<u32>,
+}
+
+impl TenantLimits {
+    /// What the tenant may use, where the settings are `settings`.
+    #[must_use]
+    pub fn over(&self, settings: &Limits) -> Limits {
+        let max_exec_timeout_sec = self
+            .max_exec_timeout_sec
+            .unwrap_or(settings.max_exec_timeout_sec);
+        Limits {
+            max_vcpus: self.max_vcpus.unwrap_or(settings.max_vcpus),
+            max_memory_mib: self.max_memory_mib.unwrap_or(settings.max_memory_mib),
+            max_disk_mib: self.max_disk_mib.unwrap_or(settings.max_disk_mib),
+            max_sandboxes: self.max_sandboxes.unwrap_or(settings.max_sandboxes),
+            max_snapshots: self.max_snapshots.unwrap_or(settings.max_snapshots),
+            max_exec_timeout_sec,
+            default_exec_timeout_sec: settings.default_exec_timeout_sec.min(max_exec_timeout_sec),
+            max_upload_bytes: self.max_upload_bytes.unwrap_or(settings.max_upload_bytes),
+            default_timeout_sec: settings.default_timeout_sec,
+            max_timeout_sec: settings.max_timeout_sec,
+            requests_per_minute: self
+                .requests_per_minute
+                .unwrap_or(settings.requests_per_minute),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use sqlx::{Sqlite, Transaction};
 
 use crate::store::parse;
-use crate::{Caller, NewSandbox, OnceRequest, Store, StoreError, request, time};
+use crate::{Bounds, Caller, NewSandbox, OnceRequest, Store, StoreError, key, request, time};
 
 /// A batch to make.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct NewBatch {
 pub struct BatchRecord {
     /// Which.
     pub id: BatchId,
+    /// What the key it was asked for with sees.
+    pub bounds: Bounds,
     /// How many are made at a time.
     pub concurrency: u32,
     /// When it was asked for.
@@ -178,8 +180,9 @@ impl Store {
         id: &BatchId,
     ) -> Result<Option<BatchRecord>, StoreError> {
         let row: Option<Row> = sqlx::query_as(
-            "SELECT concurrency, created_at, cancelled_at, settled_at FROM batches \
-             WHERE id = ? AND tenant_id = ?",
+            "SELECT b.concurrency, b.created_at, b.cancelled_at, b.settled_at, k.workspace_id, k.end_user \
+             FROM batches b JOIN api_keys k ON k.id = b.key_id \
+             WHERE b.id = ? AND b.tenant_id = ?",
         )
         .bind(id.as_str())
         .bind(tenant.as_str())
@@ -200,6 +203,13 @@ impl Store {
         });
         Ok(Some(BatchRecord {
             id: id.clone(),
+            bounds: Bounds {
+                workspace: row
+                    .workspace_id
+                    .map(|id| parse("api_keys.workspace_id", &id))
+                    .transpose()?,
+                end_user: row.end_user,
+            },
             concurrency: row.concurrency,
             created_at: time::read("batches.created_at", row.created_at)?,
             cancelled_at: time::read_opt("batches.cancelled_at", row.cancelled_at)?,
@@ -228,12 +238,19 @@ impl Store {
     /// What every batch that is not settled needs.
     pub async fn unsettled_batches(&self) -> Result<Vec<BatchWork>, StoreError> {
         let rows: Vec<WorkRow> = sqlx::query_as(
-            "SELECT id, tenant_id, key_id, user_id, request, concurrency FROM batches \
+            "SELECT id, key_id, request, concurrency FROM batches \
              WHERE settled_at IS NULL ORDER BY created_at",
         )
         .fetch_all(self.readers())
         .await?;
-        rows.into_iter().map(WorkRow::into_work).collect()
+        let mut unsettled = Vec::with_capacity(rows.len());
+        for row in rows {
+            let key = parse("batches.key_id", &row.key_id)?;
+            let caller = key::whoever_began(self.readers(), &key).await?;
+            let caller = caller.ok_or(StoreError::NotBootstrapped)?;
+            unsettled.push(row.into_work(caller)?);
+        }
+        Ok(unsettled)
     }
 
     /// Records what became of an item, unless that is decided already.
@@ -330,6 +347,8 @@ pub(crate) async fn claim(
 
 #[derive(sqlx::FromRow)]
 struct Row {
+    workspace_id: Option<String>,
+    end_user: Option<String>,
     concurrency: u32,
     created_at: i64,
     cancelled_at: Option<i64>,
@@ -364,22 +383,16 @@ impl ItemRow {
 #[derive(sqlx::FromRow)]
 struct WorkRow {
     id: String,
-    tenant_id: String,
     key_id: String,
-    user_id: String,
     request: Json<NewSandbox>,
     concurrency: u32,
 }
 
 impl WorkRow {
-    fn into_work(self) -> Result<BatchWork, StoreError> {
+    fn into_work(self, caller: Caller) -> Result<BatchWork, StoreError> {
         Ok(BatchWork {
             id: parse("batches.id", &self.id)?,
-            caller: Caller {
-                key: parse("batches.key_id", &self.key_id)?,
-                tenant: parse("batches.tenant_id", &self.tenant_id)?,
-                user: parse("batches.user_id", &self.user_id)?,
-            },
+            caller,
             request: self.request.0,
             concurrency: self.concurrency,
         })

@@ -3,9 +3,10 @@
 use emberbox_core::{DeploymentId, SandboxId, SandboxState, TenantId, id};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Sqlite, Transaction};
+use uuid::Uuid;
 
 use crate::store::parse;
-use crate::{Store, StoreError, time};
+use crate::{Bounds, Store, StoreError, time};
 
 /// Most deployments one list returns, as with sandboxes.
 const LIST_MAX: u32 = 10_000;
@@ -43,6 +44,10 @@ pub struct DeploymentRecord {
     pub tenant_slug: String,
     /// The runtime behind it.
     pub sandbox: SandboxId,
+    /// The workspace that is in.
+    pub workspace_id: Uuid,
+    /// The end user that is for.
+    pub end_user: Option<String>,
     /// The state that is in; the deployment's own follows from it.
     pub sandbox_state: SandboxState,
     /// For people.
@@ -82,6 +87,14 @@ pub enum DeployError {
 impl From<sqlx::Error> for DeployError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
+    }
+}
+
+impl DeploymentRecord {
+    /// Whether it is in sight.
+    #[must_use]
+    pub fn is_within(&self, bounds: &Bounds) -> bool {
+        bounds.show(self.workspace_id, self.end_user.as_deref())
     }
 }
 
@@ -198,7 +211,7 @@ impl Store {
 
 /// Deployments that are not deleted.
 const SELECT: &str = "SELECT d.id, d.tenant_id, t.slug AS tenant_slug, d.sandbox_id, \
-     s.state AS sandbox_state, d.name, d.slug, d.port, d.domain, d.created_at, d.updated_at \
+     s.workspace_id, s.external_user_id AS end_user, s.state AS sandbox_state, d.name, d.slug, d.port, d.domain, d.created_at, d.updated_at \
      FROM deployments d JOIN tenants t ON t.id = d.tenant_id \
      JOIN sandboxes s ON s.id = d.sandbox_id WHERE d.deleted_at IS NULL";
 
@@ -307,6 +320,8 @@ struct Row {
     tenant_id: String,
     tenant_slug: String,
     sandbox_id: String,
+    workspace_id: String,
+    end_user: Option<String>,
     sandbox_state: String,
     name: String,
     slug: String,
@@ -323,6 +338,8 @@ impl Row {
             tenant: parse("deployments.tenant_id", &self.tenant_id)?,
             tenant_slug: self.tenant_slug,
             sandbox: parse("deployments.sandbox_id", &self.sandbox_id)?,
+            workspace_id: parse("sandboxes.workspace_id", &self.workspace_id)?,
+            end_user: self.end_user,
             sandbox_state: parse("sandboxes.state", &self.sandbox_state)?,
             name: self.name,
             slug: self.slug,

@@ -24,9 +24,11 @@ mod sandbox;
 mod snapshot;
 mod store;
 mod template;
+mod tenant;
 mod ticket;
 mod time;
 mod usage;
+mod user;
 
 pub use app::{AppRecord, AppStatus};
 pub use batch::{BatchItem, BatchItemState, BatchRecord, BatchWork, NewBatch};
@@ -38,8 +40,11 @@ pub use credit::{CannotPay, CreditChange, CreditEntry, CreditError, CreditKind};
 pub use deployment::{DeployError, DeploymentRecord, NewDeployment, label};
 pub use error::StoreError;
 pub use event::{EventKind, EventRecord};
-pub use key::{ApiKeyRecord, Caller, NewKey, NewSecret};
-pub use place::{PlaceError, PlaceRequest, ProjectRecord, WorkspaceRecord};
+pub use key::{ApiKeyRecord, Bounds, Caller, KeyEdit, KeyError, KeyKind, NewKey, NewSecret};
+pub use place::{
+    NewPlace, PlaceEdit, PlaceError, PlaceRequest, Placed, ProjectRecord, ProjectSpot,
+    WorkspaceRecord,
+};
 pub use preview::{
     Exposed, NewPreview, NewShare, NewToken, PREVIEWS_MAX, PreviewRecord, ShareRecord, TokenKind,
     Visibility,
@@ -52,8 +57,10 @@ pub use sandbox::{
 pub use snapshot::{SnapshotError, SnapshotKind, SnapshotRecord, Taken};
 pub use store::{Bootstrap, Store};
 pub use template::{NewTemplate, ReadyBuild, TemplateError, TemplateRecord};
+pub use tenant::{NewTenant, RESERVED_SLUG, Standing, TenantEdit, TenantError, TenantRecord};
 pub use ticket::NewTicket;
 pub use usage::{
     BillingTerms, OpenSegment, Readings, SandboxUse, SegmentKind, UsageFilter, UsageGroup,
     UsageGrouping, UsageSession, UsageTotals,
 };
+pub use user::{UserRecord, UserRemoval};

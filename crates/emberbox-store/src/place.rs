@@ -1,13 +1,22 @@
 //! Workspaces and projects: where a sandbox belongs.
+//!
+//! Invariants: every tenant has one default workspace and every workspace one
+//! default project, which stay; what is deleted holds no sandbox that is not
+//! destroyed, and its slug is free.
 
 use emberbox_core::TenantId;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, Transaction};
 use uuid::Uuid;
 
 use crate::store::parse;
-use crate::{Store, StoreError, time};
+use crate::{Caller, StoreError, time};
+
+mod project;
+mod workspace;
+
+pub use project::{ProjectRecord, ProjectSpot};
+pub use workspace::WorkspaceRecord;
 
 /// Slug of what every tenant and every workspace begins with.
 const DEFAULT_SLUG: &str = "default";
@@ -45,6 +54,18 @@ pub enum PlaceError {
         /// What is wrong with it.
         message: &'static str,
     },
+    /// Another one of the tenant, or of the workspace, has the name or slug.
+    #[error("the name is in use")]
+    NameTaken,
+    /// There is no such workspace or project.
+    #[error("there is no such place")]
+    NotFound,
+    /// It is where things go that name no place.
+    #[error("a default stays")]
+    IsDefault,
+    /// It still holds sandboxes that are not destroyed.
+    #[error("it holds {0} sandboxes")]
+    InUse(u32),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -56,94 +77,35 @@ impl From<sqlx::Error> for PlaceError {
     }
 }
 
-/// A workspace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkspaceRecord {
-    /// Its identifier.
-    pub id: Uuid,
-    /// Unique in the tenant.
-    pub slug: String,
+/// A workspace or project to make.
+#[derive(Debug, Clone)]
+pub struct NewPlace {
     /// For people.
     pub name: String,
-    /// Where sandboxes go that name none.
-    pub is_default: bool,
-    /// When it was made.
-    pub created_at: Timestamp,
+    /// Unique in the tenant or workspace; made of the name when absent.
+    pub slug: Option<String>,
+    /// The caller's own name of it. One that is known gives what has it.
+    pub external_id: Option<String>,
 }
 
-/// A project.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProjectRecord {
-    /// Its identifier.
-    pub id: Uuid,
-    /// Its workspace.
-    pub workspace_id: Uuid,
-    /// Unique in the workspace.
-    pub slug: String,
+/// What to change of a workspace or project.
+#[derive(Debug, Clone, Default)]
+pub struct PlaceEdit {
     /// For people.
-    pub name: String,
-    /// Where sandboxes go that name none.
-    pub is_default: bool,
-    /// When it was made.
-    pub created_at: Timestamp,
+    pub name: Option<String>,
+    /// Unique in the tenant or workspace.
+    pub slug: Option<String>,
+    /// The caller's own name of it, or that it has none.
+    pub external_id: Option<Option<String>>,
 }
 
-type WorkspaceRow = (String, String, String, bool, i64);
-type ProjectRow = (String, String, String, String, bool, i64);
-
-impl Store {
-    /// The tenant's workspaces, oldest first.
-    pub async fn list_workspaces(
-        &self,
-        tenant: &TenantId,
-    ) -> Result<Vec<WorkspaceRecord>, StoreError> {
-        let rows: Vec<WorkspaceRow> = sqlx::query_as(
-            "SELECT id, slug, name, is_default, created_at FROM workspaces \
-             WHERE tenant_id = ? ORDER BY created_at, id",
-        )
-        .bind(tenant.as_str())
-        .fetch_all(self.readers())
-        .await?;
-        rows.into_iter()
-            .map(|(id, slug, name, is_default, created_at)| {
-                Ok(WorkspaceRecord {
-                    id: parse("workspaces.id", &id)?,
-                    slug,
-                    name,
-                    is_default,
-                    created_at: time::read("workspaces.created_at", created_at)?,
-                })
-            })
-            .collect()
-    }
-
-    /// The tenant's projects, of one workspace if given, oldest first.
-    pub async fn list_projects(
-        &self,
-        tenant: &TenantId,
-        workspace: Option<Uuid>,
-    ) -> Result<Vec<ProjectRecord>, StoreError> {
-        let rows: Vec<ProjectRow> = sqlx::query_as(
-            "SELECT id, workspace_id, slug, name, is_default, created_at FROM projects \
-             WHERE tenant_id = ?1 AND (?2 IS NULL OR workspace_id = ?2) ORDER BY created_at, id",
-        )
-        .bind(tenant.as_str())
-        .bind(workspace.map(|id| id.to_string()))
-        .fetch_all(self.readers())
-        .await?;
-        rows.into_iter()
-            .map(|(id, workspace_id, slug, name, is_default, created_at)| {
-                Ok(ProjectRecord {
-                    id: parse("projects.id", &id)?,
-                    workspace_id: parse("projects.workspace_id", &workspace_id)?,
-                    slug,
-                    name,
-                    is_default,
-                    created_at: time::read("projects.created_at", created_at)?,
-                })
-            })
-            .collect()
-    }
+/// What came of a request for a workspace or project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placed<T> {
+    /// It was made.
+    New(T),
+    /// The external id named this one.
+    Reused(T),
 }
 
 /// Makes a tenant's default workspace with its default project.
@@ -151,52 +113,81 @@ pub(crate) async fn default_workspace(
     tx: &mut Transaction<'static, Sqlite>,
     tenant: &TenantId,
 ) -> Result<Uuid, StoreError> {
-    insert_workspace(tx, tenant, DEFAULT_SLUG, "Default", true).await
+    let new = Insert {
+        slug: DEFAULT_SLUG,
+        name: "Default",
+        external_id: None,
+        is_default: true,
+    };
+    insert_workspace(tx, tenant, &new).await
 }
 
-/// Finds or makes the workspace and the project a request names.
-pub(crate) async fn resolve(
+/// Whether the tenant has this workspace.
+pub(crate) async fn has_workspace(
     tx: &mut Transaction<'static, Sqlite>,
     tenant: &TenantId,
+    workspace: Uuid,
+) -> Result<bool, StoreError> {
+    let known = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM workspaces \
+         WHERE id = ? AND tenant_id = ? AND deleted_at IS NULL)",
+    )
+    .bind(workspace.to_string())
+    .bind(tenant.as_str())
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(known)
+}
+
+/// Finds or makes the workspace and the project a request names. A key that is
+/// bound to a workspace finds nothing outside of it.
+pub(crate) async fn resolve(
+    tx: &mut Transaction<'static, Sqlite>,
+    caller: &Caller,
     request: &PlaceRequest,
 ) -> Result<(Uuid, Uuid), PlaceError> {
-    let named = workspace(tx, tenant, request).await?;
+    let named = workspace(tx, caller, request).await?;
     if let Some(project) = request.project_id {
-        let owner: Option<String> =
-            sqlx::query_scalar("SELECT workspace_id FROM projects WHERE id = ? AND tenant_id = ?")
-                .bind(project.to_string())
-                .bind(tenant.as_str())
-                .fetch_optional(&mut **tx)
-                .await?;
-        let owner: Uuid = match owner {
-            Some(owner) => parse("projects.workspace_id", &owner)?,
-            None => return Err(no_such("project_id", "no such project")),
-        };
+        let owner: Option<String> = sqlx::query_scalar(
+            "SELECT workspace_id FROM projects \
+             WHERE id = ? AND tenant_id = ? AND deleted_at IS NULL",
+        )
+        .bind(project.to_string())
+        .bind(caller.tenant.as_str())
+        .fetch_optional(&mut **tx)
+        .await?;
+        let owner = owner
+            .map(|owner| parse("projects.workspace_id", &owner))
+            .transpose()?;
+        let owner: Uuid = owner
+            .filter(|&owner| caller.bounds.reach(owner))
+            .ok_or_else(|| no_such("project_id", "no such project"))?;
         if named.is_some_and(|named| named != owner) {
             return Err(no_such("project_id", "belongs to another workspace"));
         }
         return Ok((owner, project));
     }
-    let workspace = match named {
-        Some(workspace) => workspace,
-        None => fallback(tx, tenant).await?,
-    };
-    Ok((workspace, project(tx, tenant, workspace, request).await?))
+    let workspace = named.unwrap_or(caller.home);
+    let project = project(tx, &caller.tenant, workspace, request).await?;
+    Ok((workspace, project))
 }
 
 async fn workspace(
     tx: &mut Transaction<'static, Sqlite>,
-    tenant: &TenantId,
+    caller: &Caller,
     request: &PlaceRequest,
 ) -> Result<Option<Uuid>, PlaceError> {
     if let Some(id) = request.workspace_id {
-        let slug: Option<String> =
-            sqlx::query_scalar("SELECT slug FROM workspaces WHERE id = ? AND tenant_id = ?")
-                .bind(id.to_string())
-                .bind(tenant.as_str())
-                .fetch_optional(&mut **tx)
-                .await?;
-        let slug = slug.ok_or_else(|| no_such("workspace_id", "no such workspace"))?;
+        let slug: Option<String> = sqlx::query_scalar(
+            "SELECT slug FROM workspaces WHERE id = ? AND tenant_id = ? AND deleted_at IS NULL",
+        )
+        .bind(id.to_string())
+        .bind(caller.tenant.as_str())
+        .fetch_optional(&mut **tx)
+        .await?;
+        let slug = slug
+            .filter(|_| caller.bounds.reach(id))
+            .ok_or_else(|| no_such("workspace_id", "no such workspace"))?;
         return match &request.workspace_slug {
             Some(other) if *other != slug => {
                 Err(no_such("workspace_slug", "is not the slug of workspace_id"))
@@ -204,33 +195,35 @@ async fn workspace(
             Some(_) | None => Ok(Some(id)),
         };
     }
-    let (slug, name) = match (&request.workspace_slug, &request.workspace_name) {
-        (Some(slug), name) => (slug.clone(), name.as_ref().unwrap_or(slug)),
-        (None, Some(name)) => (slugify(name), name),
+    let (field, slug, name) = match (&request.workspace_slug, &request.workspace_name) {
+        (Some(slug), name) => (
+            "workspace_slug",
+            slug.clone(),
+            name.as_ref().unwrap_or(slug),
+        ),
+        (None, Some(name)) => ("workspace_name", slugify(name), name),
         (None, None) => return Ok(None),
     };
     let found: Option<String> =
         sqlx::query_scalar("SELECT id FROM workspaces WHERE tenant_id = ? AND slug = ?")
-            .bind(tenant.as_str())
+            .bind(caller.tenant.as_str())
             .bind(&slug)
             .fetch_optional(&mut **tx)
             .await?;
-    Ok(Some(match found {
-        Some(id) => parse("workspaces.id", &id)?,
-        None => insert_workspace(tx, tenant, &slug, name, false).await?,
-    }))
-}
-
-async fn fallback(
-    tx: &mut Transaction<'static, Sqlite>,
-    tenant: &TenantId,
-) -> Result<Uuid, StoreError> {
-    let found: Option<String> =
-        sqlx::query_scalar("SELECT id FROM workspaces WHERE tenant_id = ? AND is_default = 1")
-            .bind(tenant.as_str())
-            .fetch_optional(&mut **tx)
-            .await?;
-    parse("workspaces.id", &found.ok_or(StoreError::NotBootstrapped)?)
+    let found: Option<Uuid> = found.map(|id| parse("workspaces.id", &id)).transpose()?;
+    match (found, caller.bounds.workspace) {
+        (Some(found), _) if caller.bounds.reach(found) => Ok(Some(found)),
+        (Some(_), _) | (None, Some(_)) => Err(no_such(field, "no such workspace")),
+        (None, None) => {
+            let new = Insert {
+                slug: &slug,
+                name,
+                external_id: None,
+                is_default: false,
+            };
+            Ok(Some(insert_workspace(tx, &caller.tenant, &new).await?))
+        }
+    }
 }
 
 async fn project(
@@ -261,72 +254,70 @@ async fn project(
     match found {
         Some(id) => parse("projects.id", &id),
         None => {
-            insert_project(
-                tx,
-                tenant,
-                workspace,
-                &NewProject {
-                    slug: &slug,
-                    name,
-                    is_default: false,
-                },
-            )
-            .await
+            let new = Insert {
+                slug: &slug,
+                name,
+                external_id: None,
+                is_default: false,
+            };
+            insert_project(tx, tenant, workspace, &new).await
         }
     }
+}
+
+struct Insert<'a> {
+    slug: &'a str,
+    name: &'a str,
+    external_id: Option<&'a str>,
+    is_default: bool,
 }
 
 async fn insert_workspace(
     tx: &mut Transaction<'static, Sqlite>,
     tenant: &TenantId,
-    slug: &str,
-    name: &str,
-    is_default: bool,
+    new: &Insert<'_>,
 ) -> Result<Uuid, StoreError> {
     let id = Uuid::now_v7();
     sqlx::query(
-        "INSERT INTO workspaces (id, tenant_id, slug, name, is_default, created_at) \
-         VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO workspaces (id, tenant_id, slug, name, external_id, is_default, created_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.to_string())
     .bind(tenant.as_str())
-    .bind(slug)
-    .bind(name)
-    .bind(is_default)
+    .bind(new.slug)
+    .bind(new.name)
+    .bind(new.external_id)
+    .bind(new.is_default)
     .bind(time::now().as_microsecond())
     .execute(&mut **tx)
     .await?;
-    let default = NewProject {
+    let default = Insert {
         slug: DEFAULT_SLUG,
         name: "Default",
+        external_id: None,
         is_default: true,
     };
     insert_project(tx, tenant, id, &default).await?;
     Ok(id)
 }
 
-struct NewProject<'a> {
-    slug: &'a str,
-    name: &'a str,
-    is_default: bool,
-}
-
 async fn insert_project(
     tx: &mut Transaction<'static, Sqlite>,
     tenant: &TenantId,
     workspace: Uuid,
-    new: &NewProject<'_>,
+    new: &Insert<'_>,
 ) -> Result<Uuid, StoreError> {
     let id = Uuid::now_v7();
     sqlx::query(
-        "INSERT INTO projects (id, tenant_id, workspace_id, slug, name, is_default, created_at) \
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO projects (id, tenant_id, workspace_id, slug, name, external_id, is_default, \
+         created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.to_string())
     .bind(tenant.as_str())
     .bind(workspace.to_string())
     .bind(new.slug)
     .bind(new.name)
+    .bind(new.external_id)
     .bind(new.is_default)
     .bind(time::now().as_microsecond())
     .execute(&mut **tx)

@@ -12,7 +12,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::store::parse;
-use crate::{PlaceRequest, StoreError, time};
+use crate::{Bounds, PlaceRequest, StoreError, time};
 
 pub(crate) mod change;
 mod edit;
@@ -161,6 +161,12 @@ pub struct SandboxRecord {
 }
 
 impl SandboxRecord {
+    /// Whether it is in sight.
+    #[must_use]
+    pub fn is_within(&self, bounds: &Bounds) -> bool {
+        bounds.show(self.workspace_id, self.external.user.as_deref())
+    }
+
     /// Whether exec and files are accepted now.
     #[must_use]
     pub fn is_ready(&self) -> bool {

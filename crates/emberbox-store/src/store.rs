@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use emberbox_core::{TenantId, UserId, id};
+use emberbox_core::{Scopes, TenantId, UserId};
 use secrecy::SecretString;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Sqlite, Transaction};
 
-use crate::key::{self, NewKey};
-use crate::{StoreError, deployment, place, time};
+use crate::StoreError;
+use crate::key::{self, KeyError, NewKey};
+use crate::tenant::{self, NewTenant, TenantError};
 
 /// Readers at the same time: reads are indexed and short, so a few connections
 /// keep two cores busy; each costs a page cache.
@@ -21,9 +22,6 @@ const READERS: u32 = 4;
 /// operator's own `sqlite3` ever holds it: the writers queue for one
 /// connection.
 const BUSY: Duration = Duration::from_secs(10);
-
-/// No tenant's slug: previews have their names below it.
-const RESERVED_SLUG: &str = "sandbox";
 
 /// Everything Emberbox remembers. Cheap to clone.
 #[derive(Clone)]
@@ -78,7 +76,7 @@ impl Store {
         let mut tx = self.write().await?;
         let found: Option<(String, String)> = sqlx::query_as(
             "SELECT users.tenant_id, users.id FROM users \
-             JOIN tenants ON tenants.id = users.tenant_id \
+             JOIN tenants ON tenants.id = users.tenant_id WHERE users.deleted_at IS NULL \
              ORDER BY tenants.created_at, tenants.id, users.created_at LIMIT 1",
         )
         .fetch_optional(&mut *tx)
@@ -88,13 +86,14 @@ impl Store {
                 parse("users.tenant_id", &tenant)?,
                 parse("users.id", &user)?,
             ),
-            None => insert_tenant(&mut tx, "default").await?,
+            None => named_tenant(&mut tx, "default").await?,
         };
         let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM api_keys")
             .fetch_one(&mut *tx)
             .await?;
         let secret = if keys == 0 {
-            Some(first_key(&mut tx, &tenant, &user).await?)
+            // Nobody else makes the first keys of other tenants.
+            Some(first_key(&mut tx, &tenant, &user, Scopes::OPERATOR).await?)
         } else {
             None
         };
@@ -109,8 +108,8 @@ impl Store {
     /// Makes another tenant with an owner, a workspace, a project and a key.
     pub async fn create_tenant(&self, name: &str) -> Result<Bootstrap, StoreError> {
         let mut tx = self.write().await?;
-        let (tenant, user) = insert_tenant(&mut tx, name).await?;
-        let secret = Some(first_key(&mut tx, &tenant, &user).await?);
+        let (tenant, user) = named_tenant(&mut tx, name).await?;
+        let secret = Some(first_key(&mut tx, &tenant, &user, Scopes::TENANT).await?);
         tx.commit().await?;
         Ok(Bootstrap {
             tenant,
@@ -140,57 +139,47 @@ impl Store {
     }
 }
 
-async fn insert_tenant(
-    tx: &mut Transaction<'static, Sqlite>,
-    name: &str,
-) -> Result<(TenantId, UserId), StoreError> {
-    let (tenant, user) = (TenantId::generate(), UserId::generate());
-    let now = time::now().as_microsecond();
-    let slug = tenant_slug(tx, name).await?;
-    sqlx::query("INSERT INTO tenants (id, name, slug, created_at) VALUES (?, ?, ?, ?)")
-        .bind(tenant.as_str())
-        .bind(name)
-        .bind(slug)
-        .bind(now)
-        .execute(&mut **tx)
-        .await?;
-    sqlx::query("INSERT INTO users (id, tenant_id, name, created_at) VALUES (?, ?, 'owner', ?)")
-        .bind(user.as_str())
-        .bind(tenant.as_str())
-        .bind(now)
-        .execute(&mut **tx)
-        .await?;
-    place::default_workspace(tx, &tenant).await?;
-    Ok((tenant, user))
-}
-
-/// A DNS label for a tenant that no other has.
-async fn tenant_slug(
-    tx: &mut Transaction<'static, Sqlite>,
-    name: &str,
-) -> Result<String, StoreError> {
-    let label = deployment::label(name);
-    let taken: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM tenants WHERE slug = ?)")
-        .bind(&label)
-        .fetch_one(&mut **tx)
-        .await?;
-    Ok(if taken || label.is_empty() || label == RESERVED_SLUG {
-        format!("t-{}", id::slug())
-    } else {
-        label
-    })
-}
-
 async fn first_key(
     tx: &mut Transaction<'static, Sqlite>,
     tenant: &TenantId,
     user: &UserId,
+    scopes: Scopes,
 ) -> Result<SecretString, StoreError> {
     let request = NewKey {
-        name: "first key".to_owned(),
-        expires_at: None,
+        scopes,
+        user: Some(user.clone()),
+        ..NewKey::named("first key")
     };
-    Ok(key::insert(tx, tenant, user, request).await?.secret)
+    match key::insert(tx, tenant, request).await {
+        Ok(made) => Ok(made.secret),
+        Err(KeyError::Store(error)) => Err(error),
+        // The user was made, or found, by this transaction.
+        Err(KeyError::NoUser | KeyError::NoWorkspace | KeyError::NoKey | KeyError::Revoked) => {
+            Err(StoreError::NotBootstrapped)
+        }
+    }
+}
+
+/// A tenant of this name, and its owner.
+async fn named_tenant(
+    tx: &mut Transaction<'static, Sqlite>,
+    name: &str,
+) -> Result<(TenantId, UserId), StoreError> {
+    let new = NewTenant {
+        name: name.to_owned(),
+        ..NewTenant::default()
+    };
+    match tenant::insert(tx, &new).await {
+        Ok((tenant, owner)) => Ok((tenant.id, owner.id)),
+        Err(TenantError::Store(error)) => Err(error),
+        // A slug that is made up is free.
+        Err(
+            TenantError::NotFound
+            | TenantError::SlugTaken
+            | TenantError::First
+            | TenantError::InUse(_),
+        ) => Err(StoreError::NotBootstrapped),
+    }
 }
 
 /// Reads a value this program wrote as text.

@@ -41,11 +41,12 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         sqlx::query(
-            "INSERT INTO stream_tickets (secret_sha256, key_id, path, expires_at) \
-             VALUES (?, ?, ?, ?)",
+            "INSERT INTO stream_tickets (secret_sha256, key_id, generation, path, expires_at) \
+             VALUES (?, ?, ?, ?, ?)",
         )
         .bind(hash(&secret))
         .bind(caller.key.as_str())
+        .bind(caller.generation)
         .bind(path)
         .bind(expires_at.as_microsecond())
         .execute(&mut *tx)
@@ -59,7 +60,7 @@ impl Store {
     }
 
     /// Whom a ticket speaks for at `path`. It is used up, also by a wrong path
-    /// or when its key has been revoked meanwhile.
+    /// or when its key's secret has stopped working meanwhile.
     pub async fn redeem_ticket(
         &self,
         secret: &str,
@@ -70,33 +71,20 @@ impl Store {
         }
         let now = time::now().as_microsecond();
         let mut tx = self.write().await?;
-        let ticket: Option<(String, Option<String>, i64)> = sqlx::query_as(
+        let ticket: Option<(String, u32, Option<String>, i64)> = sqlx::query_as(
             "DELETE FROM stream_tickets WHERE secret_sha256 = ? \
-             RETURNING key_id, path, expires_at",
+             RETURNING key_id, generation, path, expires_at",
         )
         .bind(hash(secret))
         .fetch_optional(&mut *tx)
         .await?;
-        let Some((key, bound_to, expires_at)) = ticket else {
+        let Some((key, generation, bound_to, expires_at)) = ticket else {
             return Ok(None);
         };
-        let caller: Option<(String, String)> = sqlx::query_as(
-            "SELECT tenant_id, user_id FROM api_keys WHERE id = ? AND revoked_at IS NULL \
-             AND (expires_at IS NULL OR expires_at > ?)",
-        )
-        .bind(&key)
-        .bind(now)
-        .fetch_optional(&mut *tx)
-        .await?;
+        let key = parse("stream_tickets.key_id", &key)?;
+        let caller = key::caller(&mut *tx, &key, generation).await?;
         tx.commit().await?;
         let fits = expires_at > now && bound_to.is_none_or(|bound_to| bound_to == path);
-        let Some((tenant, user)) = caller.filter(|_| fits) else {
-            return Ok(None);
-        };
-        Ok(Some(Caller {
-            key: parse("stream_tickets.key_id", &key)?,
-            tenant: parse("api_keys.tenant_id", &tenant)?,
-            user: parse("api_keys.user_id", &user)?,
-        }))
+        Ok(caller.filter(|_| fits))
     }
 }

@@ -7,9 +7,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod billing;
 mod sandbox;
+mod tenancy;
 
 pub(crate) use billing::*;
 pub(crate) use sandbox::*;
+pub(crate) use tenancy::*;
 
 /// Sandboxes that are real microVMs, restored from a memory snapshot.
 #[derive(Debug, Parser)]
@@ -43,6 +45,21 @@ pub(crate) enum Command {
     Template {
         #[command(subcommand)]
         command: TemplateCommand,
+    },
+    /// Manage the tenants of a server; needs an operator's key.
+    Tenant {
+        #[command(subcommand)]
+        command: TenantCommand,
+    },
+    /// Manage your tenant's workspaces.
+    Workspace {
+        #[command(subcommand)]
+        command: WorkspaceCommand,
+    },
+    /// Manage your tenant's projects.
+    Project {
+        #[command(subcommand)]
+        command: ProjectCommand,
     },
     /// Manage API keys of a server.
     Key {
@@ -142,33 +159,6 @@ pub(crate) enum TemplateCommand {
         /// Print JSON.
         #[arg(long)]
         json: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Make a key and print its secret, for the only time.
-    Create {
-        /// What it is for.
-        #[arg(long)]
-        name: Option<String>,
-        /// Seconds until it stops working; never by default.
-        #[arg(long, value_name = "SECONDS")]
-        expires_in: Option<i64>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// List keys, without their secrets.
-    List {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Make a key useless.
-    Revoke {
-        /// Its id, as `key list` shows it.
-        id: String,
     },
 }
 

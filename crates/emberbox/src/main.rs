@@ -13,7 +13,7 @@
 //! | `doctor` | what this machine can do, and what is missing |
 //! | `client` | which server is spoken to, and how errors are shown |
 //! | `interrupt` | what Ctrl-C does |
-//! | `sandbox`, `deployment`, `template`, `key`, `billing` | the commands of a user |
+//! | `sandbox`, `deployment`, `template`, `tenancy`, `key`, `billing` | the commands of a user |
 
 mod agent;
 mod billing;
@@ -32,6 +32,7 @@ mod serve;
 mod setup;
 mod shell;
 mod template;
+mod tenancy;
 
 use std::process::ExitCode;
 
@@ -63,6 +64,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Sandbox { command } => on_one_thread(sandbox::run(command)),
         Command::Deployment { command } => on_one_thread(deployment::run(command)).map(done),
         Command::Template { command } => on_one_thread(template::run(command)).map(done),
+        Command::Tenant { command } => on_one_thread(tenancy::tenant(command)).map(done),
+        Command::Workspace { command } => on_one_thread(tenancy::workspace(command)).map(done),
+        Command::Project { command } => on_one_thread(tenancy::project(command)).map(done),
         Command::Key { command } => on_one_thread(key::run(command)).map(done),
         Command::Usage(arguments) => on_one_thread(billing::usage(arguments)).map(done),
         Command::Credit { command } => on_one_thread(billing::credit(command)).map(done),

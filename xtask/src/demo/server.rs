@@ -1,6 +1,5 @@
 //! The server that is shown: started, killed, started again, ended.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -64,6 +63,15 @@ impl Server {
         self.directory.join("server.log")
     }
 
+    /// The settings where none are given: what is measured, and what looks
+    /// every few milliseconds, asks faster than a client may.
+    fn write_settings(&self) -> Result<PathBuf> {
+        let file = self.directory.join("emberbox.toml");
+        fs::write(&file, "[limits]\nrequests_per_minute = 0\n")
+            .context("cannot write the settings")?;
+        Ok(file)
+    }
+
     /// Starts it on a free port and waits until it listens.
     pub(crate) fn start(&mut self) -> Result<()> {
         ensure!(self.running.is_none(), "the server runs already");
@@ -75,17 +83,18 @@ impl Server {
             .append(true)
             .open(self.log_file())
             .context("cannot open the server's log")?;
-        let config = self.config.iter().flat_map(|file| {
-            let file: &OsStr = file.as_ref();
-            [OsStr::new("--config"), file]
-        });
+        let config = match &self.config {
+            Some(file) => file.clone(),
+            None => self.write_settings()?,
+        };
         let child = Command::new(&self.binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "pretty"])
             .arg("--data-dir")
             .arg(self.data_dir())
             .arg("--bootstrap-key-file")
             .arg(self.key_file())
-            .args(config)
+            .arg("--config")
+            .arg(config)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share the server's log")?)
             .stderr(log)

@@ -3,7 +3,10 @@
 use reqwest::Method;
 
 use super::{Client, ClientError, encoded, send};
-use crate::{ApiKey, CreateApiKey, CreatedApiKey, Data, Whoami};
+use crate::{
+    ApiKey, CreateApiKey, CreateScopedToken, CreatedApiKey, CreatedScopedToken, Data, RotateApiKey,
+    UpdateApiKey, Whoami,
+};
 
 impl Client {
     /// Makes a key; its secret is in the answer and nowhere else.
@@ -16,6 +19,31 @@ impl Client {
     pub async fn list_keys(&self) -> Result<Vec<ApiKey>, ClientError> {
         let answer: Data<_> = self.get("/api-keys").await?;
         Ok(answer.data)
+    }
+
+    /// Changes a key.
+    pub async fn update_key(&self, id: &str, change: &UpdateApiKey) -> Result<ApiKey, ClientError> {
+        self.patch_data(&format!("/api-keys/{}", encoded(id)), change)
+            .await
+    }
+
+    /// Gives a key another secret, which is in the answer and nowhere else.
+    pub async fn rotate_key(
+        &self,
+        id: &str,
+        request: &RotateApiKey,
+    ) -> Result<CreatedApiKey, ClientError> {
+        self.post_data(&format!("/api-keys/{}/rotate", encoded(id)), request)
+            .await
+    }
+
+    /// Makes a token for an end user; its secret is in the answer and nowhere
+    /// else.
+    pub async fn create_token(
+        &self,
+        request: &CreateScopedToken,
+    ) -> Result<CreatedScopedToken, ClientError> {
+        self.post_data("/tokens/scoped", request).await
     }
 
     /// Revokes a key.

@@ -42,7 +42,7 @@ impl Control {
                     &caller,
                     &new,
                     once.as_ref(),
-                    control.settings.limits.max_sandboxes,
+                    control.limits(&caller).max_sandboxes,
                 )
                 .await?;
             match inserted {
@@ -235,6 +235,13 @@ impl From<InsertError> for Failure {
             InsertError::Place(PlaceError::Store(error)) | InsertError::Store(error) => {
                 error.into()
             }
+            // A place that is resolved is not changed or deleted.
+            InsertError::Place(
+                error @ (PlaceError::NameTaken
+                | PlaceError::NotFound
+                | PlaceError::IsDefault
+                | PlaceError::InUse(_)),
+            ) => Self::internal(error),
         }
     }
 }

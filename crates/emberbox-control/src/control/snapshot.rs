@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emberbox_api::ErrorCode;
-use emberbox_core::{SandboxId, SandboxState, SnapshotId, TenantId, VmId};
+use emberbox_core::{SandboxState, SnapshotId, VmId};
 use emberbox_host::{AfterSnapshot, Keep, Origin};
 use emberbox_store::{
     Caller, Inserted, NewSandbox, OnceRequest, SandboxRecord, SnapshotKind, SnapshotRecord, Taken,
@@ -23,6 +23,8 @@ struct Wanted<'a> {
     kind: SnapshotKind,
     comment: Option<&'a str>,
     once: Option<&'a OnceRequest>,
+    /// Most snapshots of the sandbox.
+    max: u32,
 }
 
 /// A sandbox that goes on from where another is or was.
@@ -42,10 +44,12 @@ impl Control {
     /// it.
     pub(crate) async fn take_snapshot(
         self: &Arc<Self>,
+        caller: &Caller,
         record: SandboxRecord,
         comment: Option<String>,
         once: Option<OnceRequest>,
     ) -> Result<SnapshotRecord, Failure> {
+        let max = self.limits(caller).max_snapshots;
         let flight = self.change_now(&record.id)?;
         let control = Arc::clone(self);
         self.finish(async move {
@@ -53,8 +57,9 @@ impl Control {
                 kind: SnapshotKind::User,
                 comment: comment.as_deref(),
                 once: once.as_ref(),
+                max,
             };
-            let taken = control.write_snapshot(&record.tenant, &record.id, wanted);
+            let taken = control.write_snapshot(&record, wanted);
             let taken = taken.await;
             drop(flight);
             taken
@@ -64,14 +69,13 @@ impl Control {
 
     async fn write_snapshot(
         &self,
-        tenant: &TenantId,
-        id: &SandboxId,
+        source: &SandboxRecord,
         wanted: Wanted<'_>,
     ) -> Result<SnapshotRecord, Failure> {
-        let max = self.settings.limits.max_snapshots;
+        let (tenant, id) = (&source.tenant, &source.id);
         let recorded = self
             .store
-            .insert_snapshot(tenant, id, wanted.kind, wanted.comment, max)
+            .insert_snapshot(tenant, id, wanted.kind, wanted.comment, wanted.max)
             .await;
         let (record, snapshot) = recorded?;
         let written = self
@@ -220,7 +224,9 @@ impl Control {
         // Before a snapshot is written for nothing.
         self.compute.has_room(fork.new.shape, &Origin::Image)?;
         let flight = self.change_now(&fork.source.id)?;
-        let origin = self.origin_of_fork(&fork.source, fork.snapshot).await;
+        let origin = self
+            .origin_of_fork(&caller, &fork.source, fork.snapshot)
+            .await;
         let (origin, made) = origin?;
         let from = Origin::Snapshot {
             id: origin.clone(),
@@ -236,7 +242,7 @@ impl Control {
             origin: Some(origin.clone()),
             ..fork.new
         };
-        let max = self.settings.limits.max_sandboxes;
+        let max = self.limits(&caller).max_sandboxes;
         let inserted = self.store.insert_sandbox(&caller, &new, once, max).await;
         let record = match inserted {
             Ok(Inserted::New(record)) => {
@@ -261,6 +267,7 @@ impl Control {
     /// The snapshot a fork starts from, and whether it was made for it.
     async fn origin_of_fork(
         &self,
+        caller: &Caller,
         source: &SandboxRecord,
         snapshot: Option<SnapshotId>,
     ) -> Result<(SnapshotId, bool), Failure> {
@@ -278,8 +285,9 @@ impl Control {
             kind: SnapshotKind::Fork,
             comment: None,
             once: None,
+            max: self.limits(caller).max_snapshots,
         };
-        let made = self.write_snapshot(&source.tenant, &source.id, wanted);
+        let made = self.write_snapshot(source, wanted);
         Ok((made.await?.id, true))
     }
 }

@@ -8,7 +8,9 @@ use axum::http::request::Parts;
 use emberbox_api::ErrorCode;
 use emberbox_store::{Caller, SandboxRecord};
 use serde::Deserialize;
+use uuid::Uuid;
 
+use super::access;
 use crate::Failure;
 use crate::control::Control;
 
@@ -41,13 +43,37 @@ impl FromRequestParts<Arc<Control>> for Auth {
         parts: &mut Parts,
         control: &Arc<Control>,
     ) -> Result<Self, Failure> {
-        let secret = bearer(parts)
-            .ok_or_else(|| unauthorized("missing API key; send Authorization: Bearer <key>"))?;
-        let caller = control.store().authenticate(secret).await?;
-        caller
-            .map(Self)
-            .ok_or_else(|| unauthorized("unknown, expired or revoked API key"))
+        let caller = by_key(parts, control).await?;
+        count(control, &caller, caller.home, parts)?;
+        Ok(Self(caller))
     }
+}
+
+/// Whom the key of a request speaks for, if it is good for the route. What that
+/// sees is left in `parts` for who reads the body.
+async fn by_key(parts: &mut Parts, control: &Control) -> Result<Caller, Failure> {
+    let secret = bearer(parts)
+        .ok_or_else(|| unauthorized("missing API key; send Authorization: Bearer <key>"))?;
+    let caller = control.store().authenticate(secret).await?;
+    let caller = caller.ok_or_else(|| unauthorized("unknown, expired or revoked API key"))?;
+    access::check(&caller, parts)?;
+    parts.extensions.insert(caller.bounds.clone());
+    Ok(caller)
+}
+
+/// Counts a request: of the workspace of the sandbox in its path, else of the
+/// one its key is bound to, else of the tenant's default one.
+fn count(
+    control: &Control,
+    caller: &Caller,
+    workspace: Uuid,
+    parts: &Parts,
+) -> Result<(), Failure> {
+    let route = parts.extensions.get::<MatchedPath>();
+    if route.is_none_or(|route| access::is_counted(&parts.method, route.as_str())) {
+        control.count(caller, workspace)?;
+    }
+    Ok(())
 }
 
 impl FromRequestParts<Arc<Control>> for Target {
@@ -57,7 +83,7 @@ impl FromRequestParts<Arc<Control>> for Target {
         parts: &mut Parts,
         control: &Arc<Control>,
     ) -> Result<Self, Failure> {
-        let Auth(caller) = Auth::from_request_parts(parts, control).await?;
+        let caller = by_key(parts, control).await?;
         Self::of(caller, parts, control).await
     }
 }
@@ -70,10 +96,17 @@ impl Target {
         control: &Arc<Control>,
     ) -> Result<Self, Failure> {
         let PathText(id) = PathText::from_request_parts(parts, control).await?;
-        // What is no identifier names nothing, like one that nobody has.
-        let id = id.parse().map_err(|_| Failure::sandbox_not_found())?;
-        let record = control.store().sandbox(&caller.tenant, &id).await?;
-        let mut record = record.ok_or_else(Failure::sandbox_not_found)?;
+        let found = match id.parse() {
+            Ok(id) => control.store().sandbox(&caller.tenant, &id).await?,
+            // What is no identifier names nothing, like one that nobody has.
+            Err(_) => None,
+        };
+        let found = found.filter(|record| record.is_within(&caller.bounds));
+        let workspace = found
+            .as_ref()
+            .map_or(caller.home, |record| record.workspace_id);
+        count(control, &caller, workspace, parts)?;
+        let mut record = found.ok_or_else(Failure::sandbox_not_found)?;
         let route = parts.extensions.get::<MatchedPath>();
         if route.is_some_and(|route| works_in_guest(route.as_str())) {
             record = control.awake(record).await?;
@@ -108,7 +141,7 @@ impl FromRequestParts<Arc<Control>> for StreamTarget {
         parts: &mut Parts,
         control: &Arc<Control>,
     ) -> Result<Self, Failure> {
-        let StreamAuth(caller) = StreamAuth::from_request_parts(parts, control).await?;
+        let caller = by_key_or_ticket(parts, control).await?;
         Target::of(caller, parts, control).await.map(Self)
     }
 }
@@ -120,24 +153,28 @@ impl FromRequestParts<Arc<Control>> for StreamAuth {
         parts: &mut Parts,
         control: &Arc<Control>,
     ) -> Result<Self, Failure> {
-        let ticket = Query::<Ticket>::try_from_uri(&parts.uri)
-            .ok()
-            .and_then(|Query(query)| query.ticket);
-        let caller = match ticket {
-            // A header wins: it cannot be used up.
-            Some(ticket) if bearer(parts).is_none() => {
-                let OriginalUri(uri) = OriginalUri::from_request_parts(parts, control)
-                    .await
-                    .unwrap_or_else(|never| match never {});
-                let caller = control.store().redeem_ticket(&ticket, uri.path()).await?;
-                caller.ok_or_else(|| {
-                    unauthorized("unknown, used or expired ticket, or one for another path")
-                })?
-            }
-            Some(_) | None => Auth::from_request_parts(parts, control).await?.0,
-        };
+        let caller = by_key_or_ticket(parts, control).await?;
+        count(control, &caller, caller.home, parts)?;
         Ok(Self(caller))
     }
+}
+
+async fn by_key_or_ticket(parts: &mut Parts, control: &Arc<Control>) -> Result<Caller, Failure> {
+    let ticket = Query::<Ticket>::try_from_uri(&parts.uri)
+        .ok()
+        .and_then(|Query(query)| query.ticket);
+    let Some(ticket) = ticket.filter(|_| bearer(parts).is_none()) else {
+        // A header wins: it cannot be used up.
+        return by_key(parts, control).await;
+    };
+    let OriginalUri(uri) = OriginalUri::from_request_parts(parts, control)
+        .await
+        .unwrap_or_else(|never| match never {});
+    let caller = control.store().redeem_ticket(&ticket, uri.path()).await?;
+    let caller = caller
+        .ok_or_else(|| unauthorized("unknown, used or expired ticket, or one for another path"))?;
+    access::check(&caller, parts)?;
+    Ok(caller)
 }
 
 #[derive(Deserialize)]
@@ -179,17 +216,6 @@ pub(super) async fn path_text(
     let param = params.iter().nth(place);
     let (_, text) = param.ok_or_else(|| Failure::internal("the route has no such parameter"))?;
     Ok(text.to_owned())
-}
-
-/// Only operators may go on: for now whoever has the key of the first start.
-pub(super) async fn require_admin(control: &Control, caller: &Caller) -> Result<(), Failure> {
-    if control.store().is_first_key(&caller.key).await? {
-        return Ok(());
-    }
-    Err(Failure::new(
-        ErrorCode::Forbidden,
-        "only the operator's key may do this",
-    ))
 }
 
 /// The key a request shows.

@@ -11,8 +11,8 @@ use emberbox_api::{
     Batch, BatchItem, BatchItemError, BatchSize, BatchStatus, CreateBatch, CreateSandbox, Data,
     ErrorCode, ErrorResponse, FieldError, Time,
 };
-use emberbox_core::{BatchId, Limits, TenantId};
-use emberbox_store::{BatchItemState, BatchRecord, NewBatch};
+use emberbox_core::{BatchId, Limits};
+use emberbox_store::{BatchItemState, BatchRecord, Caller, NewBatch};
 use futures_util::stream::{self, Stream};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -49,7 +49,7 @@ pub(super) async fn create(
     Auth(caller): Auth,
     Keyed { body, once }: Keyed<Map<String, Value>>,
 ) -> Result<Response, Failure> {
-    let limits = &control.settings().limits;
+    let limits = &control.limits(&caller);
     let create: CreateSandbox = fields(&body)?;
     let (count, concurrency) = size(&fields(&body)?, limits)?;
     if create.slug.is_some() {
@@ -65,12 +65,14 @@ pub(super) async fn create(
     };
     let (tenant, making) = (caller.tenant.clone(), Arc::clone(&control));
     once.answer(&control, &tenant, async move |before| {
-        let tenant = caller.tenant.clone();
         let id = match before.made {
             Some(id) => parse_id(&id)?,
-            None => making.create_batch(caller, new, before.once).await?,
+            None => {
+                let made = making.create_batch(caller.clone(), new, before.once);
+                made.await?
+            }
         };
-        let data = read(&making, &tenant, &id).await?;
+        let data = read(&making, &caller, &id).await?;
         Ok((StatusCode::ACCEPTED, Json(Data { data })))
     })
     .await
@@ -85,7 +87,7 @@ pub(super) async fn get(
     Auth(caller): Auth,
     PathText(id): PathText,
 ) -> Result<Json<Data<Batch>>, Failure> {
-    let data = read(&control, &caller.tenant, &parse_id(&id)?).await?;
+    let data = read(&control, &caller, &parse_id(&id)?).await?;
     Ok(Json(Data { data }))
 }
 
@@ -110,7 +112,7 @@ pub(super) async fn items(
 ) -> Result<Json<Data<Vec<BatchItem>>>, Failure> {
     let limit = limit(query.limit.as_deref(), ITEMS, ITEMS_MAX)?;
     let id = parse_id(&id)?;
-    read(&control, &caller.tenant, &id).await?;
+    read(&control, &caller, &id).await?;
     let items = control.store().batch_items(&id, limit).await?;
     let data = items.into_iter().map(|item| BatchItem {
         position: item.position,
@@ -135,10 +137,11 @@ pub(super) async fn cancel(
     PathText(id): PathText,
 ) -> Result<Json<Data<Batch>>, Failure> {
     let id = parse_id(&id)?;
+    read(&control, &caller, &id).await?;
     if !control.cancel_batch(&caller, &id).await? {
         return Err(not_found());
     }
-    let data = read(&control, &caller.tenant, &id).await?;
+    let data = read(&control, &caller, &id).await?;
     Ok(Json(Data { data }))
 }
 
@@ -159,18 +162,18 @@ pub(super) async fn events(
         changes: control.batch_changes(),
         told: None,
         over: false,
-        tenant: caller.tenant,
+        caller: caller.clone(),
         control: Arc::clone(&control),
         id,
     };
-    read(&control, &following.tenant, &following.id).await?;
-    Ok(sse::respond(&control, follow(following)))
+    read(&control, &caller, &following.id).await?;
+    Ok(sse::respond(&control, caller, follow(following)))
 }
 
 struct Following {
     control: Arc<Control>,
     changes: Receiver<BatchId>,
-    tenant: TenantId,
+    caller: Caller,
     id: BatchId,
     told: Option<Batch>,
     over: bool,
@@ -182,7 +185,7 @@ fn follow(following: Following) -> impl Stream<Item = Event> {
             return None;
         }
         loop {
-            let now = read(&following.control, &following.tenant, &following.id).await;
+            let now = read(&following.control, &following.caller, &following.id).await;
             let now = match now {
                 Ok(now) => now,
                 Err(failure) => {
@@ -219,8 +222,11 @@ impl Following {
     }
 }
 
-async fn read(control: &Control, tenant: &TenantId, id: &BatchId) -> Result<Batch, Failure> {
-    let record = control.store().batch(tenant, id).await?;
+async fn read(control: &Control, caller: &Caller, id: &BatchId) -> Result<Batch, Failure> {
+    let record = control.store().batch(&caller.tenant, id).await?;
+    // Its sandboxes are where its key sees.
+    let seen = |record: &BatchRecord| caller.bounds.are_open() || record.bounds == caller.bounds;
+    let record = record.filter(seen);
     record.map(show).ok_or_else(not_found)
 }
 

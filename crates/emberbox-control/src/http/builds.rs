@@ -34,7 +34,7 @@ pub(super) async fn create(
     JsonBody(body): JsonBody<CreateBuild>,
 ) -> Result<(StatusCode, Json<Data<TemplateBuild>>), Failure> {
     let template = templates::own(&control, &caller.tenant, &id).await?;
-    let new = templates::parse::build(template.id, body, &templates::limits(&control))?;
+    let new = templates::parse::build(template.id, body, &templates::limits(&control, &caller))?;
     let data = show(control.create_build(&caller, new).await?);
     Ok((StatusCode::CREATED, Json(Data { data })))
 }

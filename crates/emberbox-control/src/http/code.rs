@@ -46,7 +46,7 @@ pub(super) async fn run(
     patience: Patience,
     JsonBody(body): JsonBody<RunCode>,
 ) -> Result<Json<Data<CodeResult>>, Failure> {
-    let limits = &control.settings().limits;
+    let limits = control.limits(&target.caller);
     let mut errors = Vec::new();
     let language = language(body.language.as_deref()).unwrap_or_else(|error| {
         errors.push(error);

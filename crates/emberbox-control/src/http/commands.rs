@@ -46,7 +46,7 @@ pub(super) async fn run(
     patience: Patience,
     JsonBody(body): JsonBody<RunCommand>,
 ) -> Result<(StatusCode, Json<Data<CommandResult>>), Failure> {
-    let command = parse(body, &control.settings().limits)?;
+    let command = parse(body, &control.limits(&target.caller))?;
     let record = target.record;
     if !record.is_ready() {
         return Err(Failure::not_running_yet(&record));

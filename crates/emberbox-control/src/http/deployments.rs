@@ -11,7 +11,7 @@ use emberbox_api::{
     Data, Deploy, Deployment, DeploymentState, ErrorCode, ErrorResponse, FieldError, Time,
 };
 use emberbox_core::{DeploymentId, SandboxState};
-use emberbox_store::{DeploymentRecord, NewDeployment, SandboxRecord};
+use emberbox_store::{Caller, DeploymentRecord, NewDeployment, SandboxRecord};
 
 use super::auth::{Auth, PathText, Target};
 use super::once::{IdempotencyKey, Keyed};
@@ -40,6 +40,9 @@ pub(super) async fn deploy(
 ) -> Result<Response, Failure> {
     let api = headers.get(HOST).and_then(|host| host.to_str().ok());
     let new = parse(&control, &target.record, api, body).await?;
+    if let Some(id) = &new.id {
+        seen_by(&control, &target.caller, id).await?;
+    }
     let (record, deploying) = (target.record, Arc::clone(&control));
     // The same name for the same sandbox is the same deployment, so one that a
     // crash cut off may happen again.
@@ -58,7 +61,9 @@ pub(super) async fn list(
     Auth(caller): Auth,
 ) -> Result<Json<Data<Vec<Deployment>>>, Failure> {
     let records = control.store().deployments(&caller.tenant).await?;
-    let data = records.into_iter().map(|record| show(&control, record));
+    let seen = |record: &DeploymentRecord| record.is_within(&caller.bounds);
+    let records = records.into_iter().filter(seen);
+    let data = records.map(|record| show(&control, record));
     Ok(Json(Data {
         data: data.collect(),
     }))
@@ -73,11 +78,7 @@ pub(super) async fn get(
     Auth(caller): Auth,
     PathText(id): PathText,
 ) -> Result<Json<Data<Deployment>>, Failure> {
-    let found = control
-        .store()
-        .deployment(&caller.tenant, &parse_id(&id)?)
-        .await?;
-    let record = found.ok_or_else(Failure::deployment_not_found)?;
+    let record = seen_by(&control, &caller, &parse_id(&id)?).await?;
     Ok(Json(Data {
         data: show(&control, record),
     }))
@@ -92,14 +93,25 @@ pub(super) async fn delete(
     Auth(caller): Auth,
     PathText(id): PathText,
 ) -> Result<Json<Data<Deployment>>, Failure> {
-    let deleted = control
-        .delete_deployment(&caller.tenant, &parse_id(&id)?)
-        .await?;
+    let id = parse_id(&id)?;
+    seen_by(&control, &caller, &id).await?;
+    let deleted = control.delete_deployment(&caller.tenant, &id).await?;
     let data = Deployment {
         state: DeploymentState::Stopped,
         ..show(&control, deleted)
     };
     Ok(Json(Data { data }))
+}
+
+/// A deployment that is there for the caller.
+async fn seen_by(
+    control: &Control,
+    caller: &Caller,
+    id: &DeploymentId,
+) -> Result<DeploymentRecord, Failure> {
+    let found = control.store().deployment(&caller.tenant, id).await?;
+    let seen = found.filter(|record| record.is_within(&caller.bounds));
+    seen.ok_or_else(Failure::deployment_not_found)
 }
 
 async fn parse(

@@ -9,8 +9,8 @@ use utoipa::{Modify, OpenApi};
 use super::previews::share;
 use super::{
     app, batches, builds, code, commands, credits, deployments, events, exec, exports, files, keys,
-    logs, measures, previews, processes, readiness, run, sandboxes, snapshots, system, templates,
-    tenancy, terminal, tickets, usage,
+    logs, measures, previews, processes, projects, readiness, run, sandboxes, snapshots, system,
+    templates, tenancy, tenants, terminal, tickets, usage, workspaces,
 };
 
 /// The OpenAPI 3.1 document of every public route.
@@ -57,9 +57,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         batches::create, batches::get, batches::items, batches::cancel, batches::events,
         code::run, code::contexts, code::reset_one, code::reset_all,
         measures::metrics, measures::resources, measures::runtimes,
-        keys::list,
-        keys::create, keys::revoke, tenancy::whoami, tenancy::preview_domain,
-        tenancy::set_preview_domain, tenancy::workspaces, tenancy::projects,
+        keys::list, keys::create, keys::get, keys::update, keys::rotate, keys::revoke,
+        keys::token::create, keys::token::list, keys::token::revoke,
+        tenancy::whoami, tenancy::preview_domain, tenancy::set_preview_domain,
+        workspaces::list, workspaces::create, workspaces::get, workspaces::update,
+        workspaces::delete, workspaces::sandboxes,
+        projects::list, projects::create, projects::get, projects::update, projects::delete,
+        tenants::list, tenants::create, tenants::get, tenants::update, tenants::delete,
+        tenants::users, tenants::create_user, tenants::remove_user,
+        tenants::keys, tenants::create_key,
         system::health, system::ready, system::metrics, system::openapi, system::errors,
     )
 )]

@@ -22,6 +22,8 @@ impl IntoResponse for Failure {
         let retry_ms = self
             .retry_after
             .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        let seconds = retry_ms.map(|ms| ms.div_ceil(1000));
+        let limited = status == StatusCode::TOO_MANY_REQUESTS;
         let body = ErrorResponse {
             error: ErrorBody {
                 code: self.code.as_str().to_owned(),
@@ -30,14 +32,16 @@ impl IntoResponse for Failure {
                 request_id: request::id(),
                 retryable: retry_ms.map(|_| true),
                 retry_after_ms: retry_ms,
+                retry_after: seconds.filter(|_| limited),
             },
         };
         let mut response = (status, Json(body)).into_response();
-        if let Some(ms) = retry_ms
+        if let Some(seconds) = seconds
             && (status == StatusCode::SERVICE_UNAVAILABLE
+                || limited
                 || self.code == ErrorCode::SandboxStarting)
         {
-            let seconds = HeaderValue::from(ms.div_ceil(1000));
+            let seconds = HeaderValue::from(seconds);
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         if status == StatusCode::REQUEST_TIMEOUT {

@@ -65,7 +65,7 @@ pub(super) async fn stream(
         position,
         waiting: VecDeque::new(),
     };
-    Ok(sse::respond(&control, events(following)))
+    Ok(sse::respond(&control, target.caller, events(following)))
 }
 
 /// Where a reader is.

@@ -45,7 +45,7 @@ pub(super) async fn run(
     patience: Patience,
     JsonBody(body): JsonBody<ExecRequest>,
 ) -> Result<Json<Data<ExecResult>>, Failure> {
-    let spec = parse(body, &control.settings().limits)?;
+    let spec = parse(body, &control.limits(&target.caller))?;
     let outcome = patience.with(control.exec(&target.record, spec)).await?;
     Ok(Json(Data {
         data: ExecResult {

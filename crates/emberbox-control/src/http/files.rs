@@ -76,7 +76,7 @@ pub(super) async fn upload(
     target: Target,
     request: Request,
 ) -> Result<Json<Data<Uploaded>>, Failure> {
-    let (path, size) = upload::receive(&control, &target.record, request).await?;
+    let (path, size) = upload::receive(&control, &target, request).await?;
     Ok(Json(Data {
         data: Uploaded {
             sandbox_id: target.record.id,

@@ -92,7 +92,7 @@ pub(super) async fn stream(
         lines: Lines::default(),
         waiting: history.iter().map(|text| line(text)).collect(),
     };
-    Ok(sse::respond(&control, events(following)))
+    Ok(sse::respond(&control, target.caller, events(following)))
 }
 
 /// Dropping it drops the call, which ends `tail` in the guest.

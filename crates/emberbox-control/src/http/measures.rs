@@ -94,7 +94,8 @@ pub(super) async fn resources(
     State(control): State<Arc<Control>>,
     target: Target,
 ) -> Json<Data<SandboxResources>> {
-    let (record, limits) = (target.record, &control.settings().limits);
+    let limits = control.limits(&target.caller);
+    let record = target.record;
     let data = SandboxResources {
         id: record.id,
         resources: Resources {
@@ -118,9 +119,9 @@ pub(super) async fn resources(
     responses((status = 200, body = Data<Vec<Runtime>>), (status = 401, body = ErrorResponse)))]
 pub(super) async fn runtimes(
     State(control): State<Arc<Control>>,
-    Auth(_caller): Auth,
+    Auth(caller): Auth,
 ) -> Json<Data<Vec<Runtime>>> {
-    let limits = &control.settings().limits;
+    let limits = control.limits(&caller);
     let available = control.compute().has_image(catalogue::IMAGE);
     let runtime = Runtime {
         id: RUNTIME.to_owned(),

@@ -6,11 +6,12 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Request};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use emberbox_api::ErrorCode;
 use emberbox_core::TenantId;
-use emberbox_store::{Answer, OnceRequest, RequestKey};
+use emberbox_store::{Answer, Bounds, OnceRequest, RequestKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -96,11 +97,21 @@ async fn read(request: Request<Body>, control: &Arc<Control>) -> Result<(Once, B
     let body = BodyReader::new(body, JSON_MAX, ErrorCode::BodyTooLarge);
     let bytes = body.whole().await?;
     let asked = key.map(|key| Asked {
-        scope: format!("{} {}", parts.method, uri.path()),
+        scope: scope(&parts, uri.path()),
         key,
         body_sha256: Sha256::digest(&bytes).into(),
     });
     Ok((Once { asked, patience }, bytes))
+}
+
+/// What a key belongs to beside its tenant: method and path, and what the
+/// caller sees, so that nobody is told what another's request made.
+fn scope(parts: &Parts, path: &str) -> String {
+    let scope = format!("{} {path}", parts.method);
+    match parts.extensions.get::<Bounds>() {
+        Some(bounds) if !bounds.are_open() => format!("{scope} within {bounds}"),
+        Some(_) | None => scope,
+    }
 }
 
 impl Once {

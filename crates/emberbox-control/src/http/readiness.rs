@@ -45,9 +45,10 @@ pub(super) async fn stream(
 ) -> Response {
     let opening = Event::default().comment("waiting for the sandbox");
     let waiting = Arc::clone(&control);
-    let answer = async move { answer(&waiting, target.record).await };
+    let Target { caller, record } = target;
+    let answer = async move { answer(&waiting, record).await };
     let events = stream::once(async { opening }).chain(stream::once(answer));
-    sse::respond(&control, events)
+    sse::respond(&control, caller, events)
 }
 
 async fn answer(control: &Control, record: SandboxRecord) -> Event {

@@ -36,7 +36,7 @@ pub(super) async fn run(
     Auth(caller): Auth,
     Keyed { body, once }: Keyed<Map<String, Value>>,
 ) -> Result<Response, Failure> {
-    let limits = &control.settings().limits;
+    let limits = &control.limits(&caller);
     let create: CreateSandbox = fields(&body)?;
     let FirstCommand {
         command,

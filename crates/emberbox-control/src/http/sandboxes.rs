@@ -66,7 +66,7 @@ pub(super) async fn create(
     let once = once.of(&caller.tenant);
     let template = body.template_id.as_deref();
     let bootable = control.bootable(&caller.tenant, template).await?;
-    let new = parse::create(body, bootable, &control.settings().limits)?;
+    let new = parse::create(body, bootable, &control.limits(&caller))?;
     let domain = control.preview_domain(&caller.tenant).await?;
     let record = control.create(caller, new, once, wait).await?;
     Ok((StatusCode::CREATED, Json(show(&control, &domain, record))))
@@ -80,7 +80,8 @@ pub(super) async fn list(
     Auth(caller): Auth,
     QueryString(query): QueryString<ListQuery>,
 ) -> Result<Json<Data<Vec<Sandbox>>>, Failure> {
-    let filter = filter::parse(query)?;
+    let mut filter = filter::parse(query)?;
+    filter.bounds = caller.bounds.clone();
     let domain = control.preview_domain(&caller.tenant).await?;
     let records = control
         .store()
@@ -117,7 +118,7 @@ pub(super) async fn by_name(
 ) -> Result<Json<Sandbox>, Failure> {
     let record = control
         .store()
-        .sandbox_by_name(&caller.tenant, &name)
+        .sandbox_by_name(&caller.tenant, &caller.bounds, &name)
         .await?;
     let record = record.ok_or_else(Failure::sandbox_not_found)?;
     let domain = control.preview_domain(&caller.tenant).await?;

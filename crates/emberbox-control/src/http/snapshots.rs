@@ -40,15 +40,16 @@ pub(super) async fn create(
         let message = format!("must be at most {COMMENT_MAX} bytes");
         return Err(Failure::invalid_field("comment", message));
     }
-    let (record, taking) = (target.record, Arc::clone(&control));
-    once.answer(&control, &target.caller.tenant, async move |before| {
+    let Target { caller, record } = target;
+    let (tenant, taking) = (caller.tenant.clone(), Arc::clone(&control));
+    once.answer(&control, &tenant, async move |before| {
         let taken = match before.made {
             Some(id) => {
                 let found = taking.store().snapshot(&record.id, &parse_id(&id)?).await?;
                 found.ok_or_else(|| answer_lost(Some(&id)))?
             }
             None => {
-                let taken = taking.take_snapshot(record, body.comment, before.once);
+                let taken = taking.take_snapshot(&caller, record, body.comment, before.once);
                 taken.await?
             }
         };
@@ -159,7 +160,7 @@ pub(super) async fn fork(
         .take()
         .map(|id| parse_id(&id))
         .transpose()?;
-    let new = parse::fork(body, &target.record, &control.settings().limits)?;
+    let new = parse::fork(body, &target.record, &control.limits(&target.caller))?;
     let domain = control.preview_domain(&target.caller.tenant).await?;
     let fork = NewFork {
         once: once.of(&target.caller.tenant),

@@ -4,11 +4,13 @@
 //! that keep proxies from holding events back.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use emberbox_store::Caller;
 use futures_util::stream::{Stream, StreamExt};
 use serde::Serialize;
 use serde_json::json;
@@ -23,14 +25,18 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// nginx and those who copy it buffer answers unless they are told.
 const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The answer that carries `events` until they end or the server does.
+/// The answer that carries `events` until they end, the server does, or the
+/// caller may not see them any longer.
 pub(super) fn respond(
-    control: &Control,
+    control: &Arc<Control>,
+    caller: Caller,
     events: impl Stream<Item = Event> + Send + 'static,
 ) -> Response {
     let closing = control.closing().clone();
+    let over = Arc::clone(control).until_over(caller);
     let events = events
         .take_until(closing.cancelled_owned())
+        .take_until(over)
         .map(Ok::<_, Infallible>);
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT));
     let mut response = sse.into_response();

@@ -10,7 +10,7 @@ use emberbox_api::{
     ValidateBuildSpec, ValidatedBuildSpec,
 };
 use emberbox_core::{BuildLimits, BuildSpec, BuildState, SpecError, TenantId};
-use emberbox_store::TemplateRecord;
+use emberbox_store::{Caller, TemplateRecord};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::IntoParams;
@@ -74,9 +74,9 @@ pub(super) async fn get(
     responses((status = 200, body = Object, description = "A JSON Schema, with `version` and `fields`")))]
 pub(super) async fn build_spec(
     State(control): State<Arc<Control>>,
-    Auth(_caller): Auth,
+    Auth(caller): Auth,
 ) -> Json<Value> {
-    Json(schema::build_spec(&limits(&control)))
+    Json(schema::build_spec(&limits(&control, &caller)))
 }
 
 /// Check a BuildSpec, and see it complete
@@ -84,11 +84,11 @@ pub(super) async fn build_spec(
     request_body = ValidateBuildSpec, responses((status = 200, body = ValidatedBuildSpec)))]
 pub(super) async fn validate(
     State(control): State<Arc<Control>>,
-    Auth(_caller): Auth,
+    Auth(caller): Auth,
     JsonBody(body): JsonBody<ValidateBuildSpec>,
 ) -> Json<ValidatedBuildSpec> {
     Json(
-        match BuildSpec::parse(&body.build_spec, &limits(&control)) {
+        match BuildSpec::parse(&body.build_spec, &limits(&control, &caller)) {
             Ok(spec) => ValidatedBuildSpec {
                 valid: true,
                 build_spec: Some(show_spec(&spec)),
@@ -112,7 +112,7 @@ pub(super) async fn create(
     Auth(caller): Auth,
     JsonBody(body): JsonBody<CreateTemplate>,
 ) -> Result<(StatusCode, Json<Data<Template>>), Failure> {
-    let new = parse::template(body, &limits(&control))?;
+    let new = parse::template(body, &limits(&control, &caller))?;
     let data = show(control.create_template(&caller, new).await?);
     Ok((StatusCode::CREATED, Json(Data { data })))
 }
@@ -143,8 +143,8 @@ pub(super) async fn own(
 }
 
 /// What a spec of this tenant may ask for.
-pub(super) fn limits(control: &Control) -> BuildLimits {
-    BuildLimits::from(&control.settings().limits)
+pub(super) fn limits(control: &Control, caller: &Caller) -> BuildLimits {
+    BuildLimits::from(&control.limits(caller))
 }
 
 /// As it goes over the wire.

@@ -1,37 +1,51 @@
-//! Who owns what.
+//! Whom a key speaks for, and a tenant's own domain.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use emberbox_api::{Data, ErrorResponse, PreviewDomain, Project, Time, Whoami, Workspace};
-use serde::Deserialize;
-use utoipa::IntoParams;
+use emberbox_api::{Allowances, Data, ErrorResponse, PreviewDomain, Time, Whoami};
+use emberbox_core::Limits;
 
 use super::auth::Auth;
-use super::json::{JsonBody, QueryString};
+use super::json::JsonBody;
 use crate::control::Control;
 use crate::{Failure, PreviewSettings};
 
-/// How `GET /projects` may be asked.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ProjectQuery {
-    /// Of this workspace.
-    workspace_id: Option<String>,
-}
-
-/// Whom does this key speak for?
+/// Whom does this key speak for, and what may it?
 #[utoipa::path(get, path = "/whoami", tag = "tenancy",
     responses((status = 200, body = Data<Whoami>), (status = 401, body = ErrorResponse)))]
-pub(super) async fn whoami(Auth(caller): Auth) -> Json<Data<Whoami>> {
+pub(super) async fn whoami(
+    State(control): State<Arc<Control>>,
+    Auth(caller): Auth,
+) -> Json<Data<Whoami>> {
+    let limits = allowances(&control.limits(&caller));
     Json(Data {
         data: Whoami {
             tenant_id: caller.tenant,
             user_id: caller.user,
             api_key_id: caller.key,
+            scopes: caller.scopes,
+            workspace_id: caller.bounds.workspace,
+            external_user_id: caller.bounds.end_user,
+            default_workspace_id: caller.home,
+            expires_at: caller.ends.map(Time),
+            limits,
         },
     })
+}
+
+fn allowances(limits: &Limits) -> Allowances {
+    Allowances {
+        max_sandboxes: limits.max_sandboxes,
+        max_vcpus: limits.max_vcpus,
+        max_memory_mib: limits.max_memory_mib,
+        max_disk_mib: limits.max_disk_mib,
+        max_snapshots: limits.max_snapshots,
+        max_upload_bytes: limits.max_upload_bytes,
+        max_exec_timeout_sec: limits.max_exec_timeout_sec,
+        requests_per_minute: limits.requests_per_minute,
+    }
 }
 
 /// The domain this tenant's previews are told under
@@ -84,52 +98,4 @@ fn check_domain(domain: &str, platform: &str) -> Result<(), Failure> {
         return Err(Failure::invalid_field("domain", "belongs to the platform"));
     }
     Ok(())
-}
-
-/// List workspaces
-#[utoipa::path(get, path = "/workspaces", tag = "tenancy",
-    responses((status = 200, body = Data<Vec<Workspace>>)))]
-pub(super) async fn workspaces(
-    State(control): State<Arc<Control>>,
-    Auth(caller): Auth,
-) -> Result<Json<Data<Vec<Workspace>>>, Failure> {
-    let records = control.store().list_workspaces(&caller.tenant).await?;
-    let data = records.into_iter().map(|record| Workspace {
-        id: record.id,
-        slug: record.slug,
-        name: record.name,
-        is_default: record.is_default,
-        created_at: Time(record.created_at),
-    });
-    Ok(Json(Data {
-        data: data.collect(),
-    }))
-}
-
-/// List projects
-#[utoipa::path(get, path = "/projects", tag = "tenancy", params(ProjectQuery),
-    responses((status = 200, body = Data<Vec<Project>>), (status = 422, body = ErrorResponse)))]
-pub(super) async fn projects(
-    State(control): State<Arc<Control>>,
-    Auth(caller): Auth,
-    QueryString(query): QueryString<ProjectQuery>,
-) -> Result<Json<Data<Vec<Project>>>, Failure> {
-    let workspace = query.workspace_id.map(|id| id.parse()).transpose();
-    let workspace =
-        workspace.map_err(|_| Failure::invalid_field("workspace_id", "must be a UUID"))?;
-    let records = control
-        .store()
-        .list_projects(&caller.tenant, workspace)
-        .await?;
-    let data = records.into_iter().map(|record| Project {
-        id: record.id,
-        workspace_id: record.workspace_id,
-        slug: record.slug,
-        name: record.name,
-        is_default: record.is_default,
-        created_at: Time(record.created_at),
-    });
-    Ok(Json(Data {
-        data: data.collect(),
-    }))
 }

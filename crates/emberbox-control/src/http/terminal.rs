@@ -12,10 +12,11 @@ use emberbox_api::{BASE_PATH, ErrorCode, ErrorResponse, FieldError, OpenTerminal
 use emberbox_core::SandboxId;
 use emberbox_guest::terminal::SIDE_MAX;
 use emberbox_guest::{TerminalSize, TerminalSpec};
-use emberbox_store::SandboxRecord;
+use emberbox_store::{Caller, SandboxRecord};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::access;
 use super::auth::{PathText, Target, bearer, path_text, unauthorized};
 use super::exec::{check_command, check_env, directory};
 use super::json::JsonBody;
@@ -59,7 +60,7 @@ pub(super) async fn open(
     let record = target.record;
     control.guest(&record)?.open_terminal(spec).await?;
     let key = control.terminal_key();
-    let (stream_auth, expires) = key.sign(&record.id, &record.tenant, &session_id);
+    let (stream_auth, expires) = key.sign(&record.id, &target.caller, &session_id);
     let terminal = Terminal {
         session_id,
         ws_url: ws_url(&headers, &uri, peer.map(|Extension(peer)| peer), &record.id),
@@ -101,6 +102,7 @@ pub(super) struct StreamQuery {
 
 /// Who may look at which terminal.
 pub(super) struct Admitted {
+    caller: Caller,
     record: SandboxRecord,
     session: Option<u64>,
     size: Option<TerminalSize>,
@@ -116,7 +118,7 @@ impl FromRequestParts<Arc<Control>> for Admitted {
         let query = Query::<StreamQuery>::try_from_uri(&parts.uri);
         let Query(query) =
             query.map_err(|error| Failure::invalid_field("query", error.body_text()))?;
-        let (record, session_id) = match query.token {
+        let (target, session_id) = match query.token {
             // A key wins: it does not expire within minutes.
             Some(token) if bearer(parts).is_none() => {
                 let refused = || unauthorized("the token is expired, or for another terminal");
@@ -126,16 +128,20 @@ impl FromRequestParts<Arc<Control>> for Admitted {
                 if id != claims.sandbox.as_str() || other {
                     return Err(refused());
                 }
-                let record = control.store().sandbox(&claims.tenant, &claims.sandbox);
-                let record = record.await?.ok_or_else(Failure::sandbox_not_found)?;
-                (record, Some(claims.session))
+                let caller = control.store().caller(&claims.key, claims.generation);
+                let caller = caller.await?.ok_or_else(refused)?;
+                access::check(&caller, parts)?;
+                let target = Target::of(caller, parts, control).await?;
+                (target, Some(claims.session))
             }
             Some(_) | None => {
                 let target = Target::from_request_parts(parts, control).await?;
-                (target.record, query.session_id)
+                (target, query.session_id)
             }
         };
+        let Target { caller, record } = target;
         Ok(Self {
+            caller,
             record,
             session: session_id.as_deref().map(session).transpose()?,
             size: size_of_viewer(query.cols.as_deref(), query.rows.as_deref())?,
@@ -148,7 +154,8 @@ impl FromRequestParts<Arc<Control>> for Admitted {
 #[utoipa::path(get, path = "/sandboxes/{id}/terminal/stream", tag = "terminal",
     params(("id" = String, Path, description = "Sandbox id"), StreamQuery),
     responses((status = 101, description = "A WebSocket; closed with 1000 and the exit code when \
-            the shell ends, 1009 after a message over 256 KiB, 4001 when somebody else looks"),
+            the shell ends, 1008 when the key it was opened with \
+            stops working, 1009 after a message over 256 KiB, 4001 when somebody else looks"),
         (status = 401, body = ErrorResponse), (status = 404, body = ErrorResponse),
         (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
 pub(super) async fn stream(
@@ -171,6 +178,7 @@ pub(super) async fn stream(
     };
     let (input, output) = guest.attach_terminal(id, admitted.size).await?;
     let socket = Socket {
+        caller: admitted.caller,
         in_use: control.using(&admitted.record.id),
         control,
         guest,

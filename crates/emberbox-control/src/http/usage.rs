@@ -8,7 +8,7 @@ use emberbox_api::{
     Data, ErrorResponse, FieldError, Measurement, MeasurementStatus, SandboxUsage, Time,
     UsageGroup, UsageReport, UsageSession, UsageSummary, UsageTotals,
 };
-use emberbox_store::{ExternalIds, UsageFilter, UsageGrouping};
+use emberbox_store::{Bounds, ExternalIds, UsageFilter, UsageGrouping};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -72,7 +72,7 @@ pub(super) async fn report(
     Auth(caller): Auth,
     QueryString(query): QueryString<UsageQuery>,
 ) -> Result<Json<Data<UsageReport>>, Failure> {
-    let filter = query.filter(Timestamp::now())?;
+    let filter = query.filter(&caller.bounds, Timestamp::now())?;
     let (group_by, grouping) = query.grouping()?;
     let limit = query.limit(MOST)?;
     let store = control.store();
@@ -98,7 +98,7 @@ pub(super) async fn summary(
     Auth(caller): Auth,
     QueryString(query): QueryString<UsageQuery>,
 ) -> Result<Json<Data<UsageSummary>>, Failure> {
-    let filter = query.filter(Timestamp::now())?;
+    let filter = query.filter(&caller.bounds, Timestamp::now())?;
     let totals = control
         .store()
         .usage_totals(&caller.tenant, &filter)
@@ -119,7 +119,7 @@ pub(super) async fn sessions(
     Auth(caller): Auth,
     QueryString(query): QueryString<UsageQuery>,
 ) -> Result<Json<Data<Vec<UsageSession>>>, Failure> {
-    let filter = query.filter(Timestamp::now())?;
+    let filter = query.filter(&caller.bounds, Timestamp::now())?;
     let limit = query.limit(SESSIONS)?;
     let store = control.store();
     let sessions = store.usage_sessions(&caller.tenant, &filter, limit).await?;
@@ -180,7 +180,7 @@ pub(super) async fn of_sandbox(
 }
 
 impl UsageQuery {
-    fn filter(&self, now: Timestamp) -> Result<UsageFilter, Failure> {
+    fn filter(&self, bounds: &Bounds, now: Timestamp) -> Result<UsageFilter, Failure> {
         let mut errors = Vec::new();
         let mut id = |field: &str, text: &Option<String>| {
             let parsed = text.as_deref().map(str::parse).transpose();
@@ -200,15 +200,33 @@ impl UsageQuery {
         if !errors.is_empty() {
             return Err(Failure::invalid(&errors));
         }
+        let external_user_id = &self.external_user_id;
+        for (field, other) in [
+            (
+                "workspace_id",
+                workspace_id.is_some_and(|asked| !bounds.reach(asked)),
+            ),
+            (
+                "external_user_id",
+                bounds.end_user.is_some()
+                    && external_user_id.is_some()
+                    && *external_user_id != bounds.end_user,
+            ),
+        ] {
+            if other {
+                let message = "is not the one the key is bound to";
+                return Err(Failure::invalid_field(field, message));
+            }
+        }
         Ok(UsageFilter {
             from,
             until,
-            workspace_id,
+            workspace_id: workspace_id.or(bounds.workspace),
             project_id,
             sandbox,
             external: ExternalIds {
                 workspace: self.external_workspace_id.clone(),
-                user: self.external_user_id.clone(),
+                user: external_user_id.clone().or_else(|| bounds.end_user.clone()),
                 project: self.external_project_id.clone(),
             },
         })

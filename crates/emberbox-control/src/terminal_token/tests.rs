@@ -1,23 +1,38 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use emberbox_core::{Scopes, TenantId, TenantLimits, UserId};
+use emberbox_store::Bounds;
 
 use super::*;
 
-fn ids() -> (SandboxId, TenantId) {
-    (SandboxId::generate(), TenantId::generate())
+fn ids() -> (SandboxId, Caller) {
+    let caller = Caller {
+        key: ApiKeyId::generate(),
+        generation: 3,
+        ends: None,
+        scopes: Scopes::TENANT,
+        tenant: TenantId::generate(),
+        user: UserId::generate(),
+        bounds: Bounds::default(),
+        home: uuid::Uuid::now_v7(),
+        limits: TenantLimits::default(),
+        suspended_at: None,
+    };
+    (SandboxId::generate(), caller)
 }
 
 #[test]
 fn a_token_says_what_it_was_made_for() {
     let key = TerminalKey::random();
-    let (sandbox, tenant) = ids();
-    let (token, expires) = key.sign(&sandbox, &tenant, "00ff");
+    let (sandbox, caller) = ids();
+    let (token, expires) = key.sign(&sandbox, &caller, "00ff");
     assert!(token.starts_with("eyJ"), "{token}");
     let claims = key.verify(&token).unwrap();
     let expected = Claims {
         sandbox,
         session: "00ff".to_owned(),
-        tenant,
+        key: caller.key,
+        generation: 3,
         exp: expires.as_second(),
     };
     assert_eq!(claims, expected);
@@ -29,8 +44,8 @@ fn a_token_says_what_it_was_made_for() {
 #[test]
 fn every_other_token_is_refused() {
     let key = TerminalKey::random();
-    let (sandbox, tenant) = ids();
-    let (good, _) = key.sign(&sandbox, &tenant, "00ff");
+    let (sandbox, caller) = ids();
+    let (good, _) = key.sign(&sandbox, &caller, "00ff");
     let (head, rest) = good.split_once('.').unwrap();
     let (claims, signature) = rest.split_once('.').unwrap();
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
@@ -41,8 +56,8 @@ fn every_other_token_is_refused() {
     let last = flipped.pop().unwrap();
     flipped.insert(0, last);
     for wrong in [
-        TerminalKey::random().sign(&sandbox, &tenant, "00ff").0,
-        key.sign_until(&sandbox, &tenant, "00ff", past),
+        TerminalKey::random().sign(&sandbox, &caller, "00ff").0,
+        key.sign_until(&sandbox, &caller, "00ff", past),
         format!("{unsigned}.{claims}."),
         format!("{unsigned}.{claims}.{signature}"),
         format!("{weaker}.{claims}.{signature}"),

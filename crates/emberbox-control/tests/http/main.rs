@@ -24,6 +24,7 @@ mod snapshots;
 mod streams;
 mod system;
 mod templates;
+mod tenancy;
 mod terminal;
 mod usage;
 mod watch;

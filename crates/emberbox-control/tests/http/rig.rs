@@ -56,7 +56,15 @@ impl Rig {
         Self::with(Settings::default()).await
     }
 
-    pub(crate) async fn with(settings: Settings) -> Self {
+    /// With settings, but for the limit of requests: tests ask far faster than
+    /// any client.
+    pub(crate) async fn with(mut settings: Settings) -> Self {
+        settings.limits.requests_per_minute = 0;
+        Self::limited(settings).await
+    }
+
+    /// With settings as they are.
+    pub(crate) async fn limited(settings: Settings) -> Self {
         let dir = TempDir::new().unwrap();
         let store = Store::open(&dir.path().join("db")).await.unwrap();
         let key = store.bootstrap().await.unwrap().secret.unwrap();

@@ -105,6 +105,7 @@ async fn keys_are_made_listed_and_revoked() {
     let request = CreateApiKey {
         name: Some("ci".to_owned()),
         expires_in_seconds: Some(3600),
+        ..CreateApiKey::default()
     };
     let made = rig.client.create_key(&request).await.unwrap();
     let other = Client::new(&rig.url, SecretString::from(made.key.clone())).unwrap();
@@ -123,8 +124,8 @@ async fn keys_are_made_listed_and_revoked() {
     let unknown = rig.client.revoke_key("key_nobody").await.unwrap_err();
     assert_eq!(unknown.code(), Some("NOT_FOUND"));
     let forever = CreateApiKey {
-        name: None,
         expires_in_seconds: Some(0),
+        ..CreateApiKey::default()
     };
     let invalid = rig.client.create_key(&forever).await.unwrap_err();
     assert_eq!(invalid.code(), Some("VALIDATION_ERROR"));
@@ -181,6 +182,7 @@ async fn every_documented_operation_is_served() {
                 .replace("{snapshot}", "snap_nobody")
                 .replace("{share}", "shr_nobody")
                 .replace("{pid}", "1")
+                .replace("{user_id}", "usr_nobody")
                 .replace("{context}", "c")
                 .replace("{session_id}", "0");
             let request = rig.http.request(
@@ -198,7 +200,7 @@ async fn every_documented_operation_is_served() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 115);
+    assert_eq!(operations, 140);
 }
 
 #[tokio::test(flavor = "multi_thread")]

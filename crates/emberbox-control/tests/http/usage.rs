@@ -221,7 +221,7 @@ async fn only_the_operator_moves_an_account() {
         .change_credits(tenant.as_str(), &give)
         .await
         .unwrap_err();
-    assert_eq!(refused.code(), Some("FORBIDDEN"));
+    assert_eq!(refused.code(), Some("INSUFFICIENT_SCOPE"));
     let given = rig
         .client
         .change_credits(tenant.as_str(), &give)

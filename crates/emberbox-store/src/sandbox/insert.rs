@@ -4,7 +4,7 @@ use emberbox_core::{BuildId, SandboxId, SandboxState, SnapshotId, VmId, id};
 use sqlx::types::Json;
 use sqlx::{Sqlite, Transaction};
 
-use super::{NewSandbox, SandboxRecord, query};
+use super::{ExternalIds, NewSandbox, SandboxRecord, query};
 use crate::{
     Caller, CannotPay, OnceRequest, PlaceError, Recalled, Store, StoreError, batch, build, credit,
     event, place, request, time,
@@ -136,7 +136,8 @@ async fn record(
             return Err(InsertError::SlugTaken);
         }
     }
-    let (workspace_id, project_id) = place::resolve(tx, &caller.tenant, &new.place).await?;
+    let external = own_external(caller, &new.external)?;
+    let (workspace_id, project_id) = place::resolve(tx, caller, &new.place).await?;
     let new = new.clone();
     Ok(SandboxRecord {
         id: SandboxId::generate(),
@@ -144,7 +145,7 @@ async fn record(
         owner: caller.user.clone(),
         workspace_id,
         project_id,
-        external: new.external,
+        external,
         name: new.name,
         slug: new.slug.unwrap_or_else(id::slug),
         tags: new.tags,
@@ -176,6 +177,24 @@ async fn record(
         paused_at: None,
         moved_us: 0,
         runtime_ms: 0,
+    })
+}
+
+/// The external ids of what a caller makes: its end user's, if it is bound to
+/// one.
+fn own_external(caller: &Caller, asked: &ExternalIds) -> Result<ExternalIds, PlaceError> {
+    let Some(end_user) = &caller.bounds.end_user else {
+        return Ok(asked.clone());
+    };
+    if asked.user.as_ref().is_some_and(|user| user != end_user) {
+        return Err(PlaceError::Field {
+            field: "external_user_id",
+            message: "is not the one the token is bound to",
+        });
+    }
+    Ok(ExternalIds {
+        user: Some(end_user.clone()),
+        ..asked.clone()
     })
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{COLUMNS, Row, SandboxRecord};
 use crate::store::parse;
-use crate::{ExternalIds, Store, StoreError, time};
+use crate::{Bounds, ExternalIds, Store, StoreError, time};
 
 /// Most sandboxes one list returns. Clients ask for no pages and lose what is
 /// not returned; ten thousand is years of history for a tenant of ten.
@@ -26,6 +26,8 @@ pub struct SandboxFilter {
     pub state: Option<SandboxState>,
     /// With all of these tags.
     pub tags: Vec<String>,
+    /// Within what the caller sees.
+    pub bounds: Bounds,
 }
 
 impl Store {
@@ -39,16 +41,23 @@ impl Store {
         Ok(found.filter(|record| record.tenant == *tenant))
     }
 
-    /// The newest sandbox of this name that is not destroyed.
+    /// The newest sandbox of this name within `bounds` that is not destroyed.
     pub async fn sandbox_by_name(
         &self,
         tenant: &TenantId,
+        bounds: &Bounds,
         name: &str,
     ) -> Result<Option<SandboxRecord>, StoreError> {
         let row: Option<Row> = select(
-            "WHERE tenant_id = ? AND name = ? AND state <> 'destroyed' \
+            "WHERE tenant_id = ?1 AND name = ?2 AND state <> 'destroyed' \
+             AND (?3 IS NULL OR workspace_id = ?3) \
+             AND (?4 IS NULL OR external_user_id = ?4) \
              ORDER BY created_at DESC, id DESC LIMIT 1",
-            |query| query.bind(tenant.as_str()).bind(name),
+            |query| {
+                let query = query.bind(tenant.as_str()).bind(name);
+                let query = query.bind(bounds.workspace.map(|id| id.to_string()));
+                query.bind(bounds.end_user.clone())
+            },
         )
         .fetch_optional(self.readers())
         .await?;
@@ -65,6 +74,11 @@ impl Store {
         query.push(" WHERE tenant_id = ").push_bind(tenant.as_str());
         let texts = [
             ("workspace_id", filter.workspace_id.map(|id| id.to_string())),
+            (
+                "workspace_id",
+                filter.bounds.workspace.map(|id| id.to_string()),
+            ),
+            ("external_user_id", filter.bounds.end_user.clone()),
             ("project_id", filter.project_id.map(|id| id.to_string())),
             ("external_workspace_id", filter.external.workspace.clone()),
             ("external_user_id", filter.external.user.clone()),

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{Boot, DestroyIntent, ExternalIds, InsertError, Inserted, NewSandbox, SandboxFilter};
 use super::{SandboxRecord, Transition};
-use crate::{Caller, OnceRequest, PlaceError, PlaceRequest, RequestKey, Store};
+use crate::{Bounds, Caller, OnceRequest, PlaceError, PlaceRequest, RequestKey, Store};
 
 const BOOT: Boot = Boot {
     path: "snapshot",
@@ -501,7 +501,7 @@ async fn by_name_is_the_newest_that_exists() {
     let found = async || {
         let found = fixture
             .store
-            .sandbox_by_name(&fixture.caller.tenant, "n")
+            .sandbox_by_name(&fixture.caller.tenant, &Bounds::default(), "n")
             .await;
         found.unwrap().map(|record| record.id)
     };

@@ -4,7 +4,7 @@ use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use super::Store;
-use crate::{Caller, NewKey};
+use crate::{Caller, KeyKind, NewKey};
 
 async fn open(dir: &TempDir) -> Store {
     Store::open(&dir.path().join("db")).await.unwrap()
@@ -53,10 +53,10 @@ async fn only_valid_keys_speak_for_somebody() {
     let caller = bootstrapped(&store).await;
     let make = |expires_at| {
         let request = NewKey {
-            name: "k".to_owned(),
             expires_at,
+            ..NewKey::named("k")
         };
-        store.create_key(&caller, request)
+        store.create_key(&caller.tenant, request)
     };
     let hour = SignedDuration::from_hours(1);
     let expired = make(Some(Timestamp::now() - hour)).await.unwrap();
@@ -85,7 +85,10 @@ async fn only_valid_keys_speak_for_somebody() {
             .unwrap()
     );
     assert_eq!(speaks(&later.secret).await, None);
-    let listed = store.list_keys(&caller.tenant).await.unwrap();
+    let listed = store
+        .list_keys(&caller.tenant, KeyKind::Key, None)
+        .await
+        .unwrap();
     assert_eq!(listed.len(), 3);
     assert!(
         listed
@@ -101,7 +104,10 @@ async fn tenants_do_not_see_each_other() {
     let first = store.bootstrap().await.unwrap();
     let other = store.create_tenant("other").await.unwrap();
     assert_ne!(first.tenant, other.tenant);
-    let keys = store.list_keys(&first.tenant).await.unwrap();
+    let keys = store
+        .list_keys(&first.tenant, KeyKind::Key, None)
+        .await
+        .unwrap();
     assert!(!store.revoke_key(&other.tenant, &keys[0].id).await.unwrap());
     let nobodys = SandboxId::generate();
     assert!(

@@ -11,7 +11,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use emberbox_store::{Bootstrap, Caller, NewKey, Store};
+use emberbox_store::{Bootstrap, KeyKind, Store};
+use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Whether a data directory was used before.
@@ -95,33 +96,20 @@ fn create(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Nobody ever saw the first key: it goes, and another takes its place.
+/// Nobody ever saw the first key's secret: it gets another.
 async fn replace_lost(store: &Store, first: &Bootstrap) -> Result<SecretString> {
     let keys = store
-        .list_keys(&first.tenant)
+        .list_keys(&first.tenant, KeyKind::Key, None)
         .await
         .context("cannot list the keys")?;
     let lost = keys
         .into_iter()
         .next_back()
         .context("there is no first key")?;
-    let caller = Caller {
-        key: lost.id,
-        tenant: first.tenant.clone(),
-        user: first.user.clone(),
-    };
-    let request = NewKey {
-        name: lost.name,
-        expires_at: None,
-    };
     let made = store
-        .create_key(&caller, request)
+        .rotate_key(&first.tenant, &lost.id, SignedDuration::ZERO)
         .await
-        .context("cannot make a key")?;
-    store
-        .revoke_key(&caller.tenant, &caller.key)
-        .await
-        .context("cannot revoke the lost key")?;
+        .context("cannot replace the lost key")?;
     Ok(made.secret)
 }
 

@@ -7,6 +7,7 @@ mod billing;
 mod follow;
 mod rig;
 mod stdin;
+mod tenancy;
 mod terminal;
 
 use std::path::Path;

@@ -103,7 +103,7 @@ pub(in crate::http) async fn stream(
         position,
         waiting: VecDeque::new(),
     };
-    Ok(sse::respond(&control, follow(following)))
+    Ok(sse::respond(&control, caller, follow(following)))
 }
 
 struct Following {

@@ -40,9 +40,9 @@ pub(in crate::http) async fn stream(
     target: Target,
     JsonBody(body): JsonBody<ExecRequest>,
 ) -> Result<Response, Failure> {
-    let spec = parse(body, &control.settings().limits)?;
+    let spec = parse(body, &control.limits(&target.caller))?;
     let running = control.begin_exec(&target.record, spec).await?;
-    Ok(sse::respond(&control, events(running)))
+    Ok(sse::respond(&control, target.caller, events(running)))
 }
 
 /// Dropping the stream drops the command, which ends it.

@@ -8,12 +8,12 @@ use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use emberbox_api::ErrorCode;
-use emberbox_store::SandboxRecord;
 
 use super::sink::Sink;
 use super::{json_parts, multipart_parts};
 use crate::Failure;
 use crate::control::Control;
+use crate::http::auth::Target;
 use crate::http::body::BodyReader;
 
 /// What JSON or multipart adds to a file besides base64's third: the path,
@@ -33,11 +33,11 @@ pub(super) enum Part {
 /// Receives one file: its path and its size.
 pub(super) async fn receive(
     control: &Control,
-    record: &SandboxRecord,
+    target: &Target,
     request: Request,
 ) -> Result<(String, u64), Failure> {
     let (head, body) = request.into_parts();
-    let max = control.settings().limits.max_upload_bytes;
+    let max = control.limits(&target.caller).max_upload_bytes;
     let content_type = head.headers.get(CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
     let boundary = content_type.and_then(|value| multer::parse_boundary(value).ok());
@@ -48,7 +48,7 @@ pub(super) async fn receive(
     // One byte more than a legal body may have is enough to see that a file
     // is too large, and then the sink says so; this is the second fence.
     let mut body = BodyReader::new(body, limit + OVERHEAD, ErrorCode::FileTooLarge);
-    let sink = Sink::new(control.guest(record)?, max);
+    let sink = Sink::new(control.guest(&target.record)?, max);
     match boundary {
         Some(boundary) => multipart_parts::read(&mut body, boundary, sink).await,
         None => json_parts::read(&mut body, sink).await,

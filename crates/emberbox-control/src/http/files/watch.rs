@@ -64,7 +64,7 @@ pub(in crate::http) async fn watch(
         waiting: VecDeque::new(),
         over: false,
     };
-    Ok(sse::respond(&control, events(following)))
+    Ok(sse::respond(&control, target.caller, events(following)))
 }
 
 /// Dropping it drops the call, which ends it in the guest.

@@ -67,7 +67,11 @@ pub(in crate::http) async fn stream(
         position.ok_or_else(|| Failure::invalid_field(field, "is no offset of this stream"))?;
     let guest = control.guest(&target.record)?;
     let follow = guest.follow_process(pid, position.first()).await?;
-    Ok(sse::respond(&control, events(follow, position)))
+    Ok(sse::respond(
+        &control,
+        target.caller,
+        events(follow, position),
+    ))
 }
 
 /// The first byte of each stream that was not told.

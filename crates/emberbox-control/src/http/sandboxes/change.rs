@@ -80,7 +80,7 @@ pub(in crate::http) async fn extend(
     target: Target,
     JsonBody(body): JsonBody<ExtendSandbox>,
 ) -> Result<Json<Sandbox>, Failure> {
-    let seconds = parse::extension(body, &target.record, &control.settings().limits)?;
+    let seconds = parse::extension(body, &target.record, &control.limits(&target.caller))?;
     let domain = control.preview_domain(&target.caller.tenant).await?;
     let extended = control
         .store()
@@ -101,7 +101,7 @@ pub(in crate::http) async fn update(
     target: Target,
     JsonBody(body): JsonBody<UpdateSandbox>,
 ) -> Result<Json<Sandbox>, Failure> {
-    let edit = parse::update(body, &control.settings().limits)?;
+    let edit = parse::update(body, &control.limits(&target.caller))?;
     edited(&control, target, edit).await.map(Json)
 }
 
@@ -120,7 +120,7 @@ pub(in crate::http) async fn set_tags(
             tags: Some(body.tags),
             ..UpdateSandbox::default()
         },
-        &control.settings().limits,
+        &control.limits(&target.caller),
     )?;
     let data = edited(&control, target, edit).await?;
     Ok(Json(Data { data }))

@@ -1,7 +1,7 @@
 //! The query of a list as a filter.
 
 use emberbox_api::FieldError;
-use emberbox_store::{ExternalIds, SandboxFilter};
+use emberbox_store::{Bounds, ExternalIds, SandboxFilter};
 
 use super::ListQuery;
 use crate::Failure;
@@ -43,5 +43,6 @@ pub(super) fn parse(query: ListQuery) -> Result<SandboxFilter, Failure> {
             .filter(|tag| !tag.is_empty())
             .map(str::to_owned)
             .collect(),
+        bounds: Bounds::default(),
     })
 }

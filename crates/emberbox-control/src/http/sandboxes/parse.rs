@@ -26,7 +26,7 @@ const TEXT_MAX: usize = 255;
 const SLUG_MAX: usize = 57;
 
 /// Longest workspace or project slug: a DNS label.
-const PLACE_SLUG_MAX: usize = 63;
+pub(in crate::http) const PLACE_SLUG_MAX: usize = 63;
 
 /// Most tags of one sandbox, and the longest: they are listed and searched
 /// row by row.
@@ -188,13 +188,13 @@ pub(in crate::http) fn fork(
 
 /// Collects what is wrong with each field.
 #[derive(Default)]
-struct Fields {
-    errors: Vec<FieldError>,
+pub(in crate::http) struct Fields {
+    pub(in crate::http) errors: Vec<FieldError>,
 }
 
 impl Fields {
     /// `value`, unless something is wrong.
-    fn done<T>(self, value: T) -> Result<T, Failure> {
+    pub(in crate::http) fn done<T>(self, value: T) -> Result<T, Failure> {
         if self.errors.is_empty() {
             Ok(value)
         } else {
@@ -212,7 +212,12 @@ impl Fields {
         metadata
     }
 
-    fn require(&mut self, holds: bool, field: &str, message: impl Into<String>) {
+    pub(in crate::http) fn require(
+        &mut self,
+        holds: bool,
+        field: &str,
+        message: impl Into<String>,
+    ) {
         if !holds {
             self.errors.push(FieldError::new(field, message));
         }
@@ -288,7 +293,7 @@ impl Fields {
         legal
     }
 
-    fn text(&mut self, field: &str, value: Option<String>) -> Option<String> {
+    pub(in crate::http) fn text(&mut self, field: &str, value: Option<String>) -> Option<String> {
         let value = value?;
         let legal = !value.trim().is_empty()
             && value.len() <= TEXT_MAX
@@ -301,7 +306,12 @@ impl Fields {
         legal.then_some(value)
     }
 
-    fn slug(&mut self, field: &str, value: Option<String>, max: usize) -> Option<String> {
+    pub(in crate::http) fn slug(
+        &mut self,
+        field: &str,
+        value: Option<String>,
+        max: usize,
+    ) -> Option<String> {
         let value = value?;
         let legal = value.len() <= max
             && value.starts_with(|c: char| c.is_ascii_lowercase())
@@ -317,7 +327,7 @@ impl Fields {
         legal.then_some(value)
     }
 
-    fn uuid(&mut self, field: &str, value: Option<String>) -> Option<Uuid> {
+    pub(in crate::http) fn uuid(&mut self, field: &str, value: Option<String>) -> Option<Uuid> {
         let parsed = value?.parse().ok();
         self.require(parsed.is_some(), field, "must be a UUID");
         parsed

@@ -17,6 +17,7 @@ use emberbox_guest::TerminalSize;
 use emberbox_guest::client::{
     ClientError, GuestClient, TerminalEvent, TerminalInput, TerminalOutput,
 };
+use emberbox_store::Caller;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
@@ -51,6 +52,8 @@ const TAKEN_OVER: u16 = 4001;
 
 /// A terminal and what its socket needs.
 pub(super) struct Socket {
+    /// Who looks.
+    pub(super) caller: Caller,
     pub(super) control: Arc<Control>,
     pub(super) guest: GuestClient,
     pub(super) input: TerminalInput,
@@ -80,9 +83,10 @@ enum Command {
 }
 
 impl Socket {
-    /// Serves a client until it, the terminal or the server ends.
+    /// Serves a client until it, its key, the terminal or the server ends.
     pub(super) async fn run(self, stream: WebSocket) {
         let Self {
+            caller,
             control,
             guest,
             mut input,
@@ -92,11 +96,15 @@ impl Socket {
         } = self;
         let (mut sink, mut stream) = stream.split();
         let (queue, mut queued) = mpsc::channel(QUEUE);
+        let over = Arc::clone(&control).until_over(caller);
         let ending = tokio::select! {
             ending = hear(&mut stream, &mut input, &queue) => ending,
             ending = show(&mut output, &queue) => ending,
             ending = speak(&mut sink, &mut queued) => ending,
             ending = ping(&queue) => ending,
+            () = over => {
+                Ending::Close(close_code::POLICY, "the key stopped working".to_owned())
+            }
             () = control.closing().cancelled() => {
                 Ending::Close(close_code::AWAY, "the server is shutting down".to_owned())
             }

@@ -41,7 +41,7 @@ fn periods() {
         (&[("period_start", end), ("period_end", end)], end, end),
     ];
     for (pairs, from, until) in cases {
-        let filter = query(pairs).filter(now()).unwrap();
+        let filter = query(pairs).filter(&Bounds::default(), now()).unwrap();
         assert_eq!(
             (filter.from.to_string(), filter.until.to_string()),
             (from.to_owned(), until.to_owned()),
@@ -62,7 +62,7 @@ fn what_is_wrong_is_named() {
         ([("workspace_id", "w")], "workspace_id"),
         ([("sandbox_id", "x")], "sandbox_id"),
     ] {
-        let failure = query(&pairs).filter(now()).unwrap_err();
+        let failure = query(&pairs).filter(&Bounds::default(), now()).unwrap_err();
         assert!(failure.message.starts_with(field), "{pairs:?}: {failure}");
     }
     assert!(query(&[("group_by", "colour")]).grouping().is_err());
