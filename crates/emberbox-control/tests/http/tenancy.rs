@@ -5,6 +5,7 @@ mod limits;
 mod places;
 mod rates;
 mod tenants;
+mod walls;
 
 use emberbox_api::client::Client;
 use reqwest::RequestBuilder;
