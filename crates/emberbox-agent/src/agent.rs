@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::connection;
 use crate::exec::{Environment, EnvironmentError};
+use crate::freezer::Freezer;
 use crate::processes::Processes;
 use crate::system::System;
 use crate::terminals::Terminals;
@@ -47,6 +48,7 @@ pub struct Agent {
     pub(crate) processes: Processes,
     pub(crate) terminals: Terminals,
     pub(crate) watchers: Semaphore,
+    pub(crate) freezer: Freezer,
     environment: Arc<Environment>,
     claimed: Mutex<Option<Arc<Claimed>>>,
     ready_after_ns: OnceLock<u64>,
@@ -65,6 +67,7 @@ impl Agent {
     pub fn new(system: System) -> Arc<Self> {
         let environment = Environment::of_template(&system);
         Arc::new(Self {
+            freezer: Freezer::new(system.machine()),
             system,
             lingering: Arc::new(Semaphore::new(LINGERING)),
             relays: Semaphore::new(RELAYS),
@@ -164,7 +167,31 @@ impl Agent {
         identity::renew(&self.system, &revival)?;
         self.set_claimed(revival.token, environment);
         stale::reset(&self.system, caller);
-        Ok(())
+        // Not before all of it is in force: the last step.
+        self.let_go(revival.unix_time_ns)
+    }
+
+    /// Holds every process of the user's.
+    pub(crate) async fn freeze(&self, asked_unix_ns: u64) -> Result<(), GuestError> {
+        let held = self.freezer.hold(asked_unix_ns).await;
+        held.map_err(|error| {
+            let message = format_args!("cannot hold all processes: {error}");
+            GuestError::new(GuestErrorCode::Io, message)
+        })
+    }
+
+    /// Lets them go at the right time.
+    pub(crate) fn thaw(&self, unix_time_ns: u64) -> Result<(), GuestError> {
+        let set = identity::set_clock(&self.system, unix_time_ns);
+        self.let_go(unix_time_ns)?;
+        set
+    }
+
+    fn let_go(&self, unix_time_ns: u64) -> Result<(), GuestError> {
+        self.freezer.let_go(unix_time_ns).map_err(|error| {
+            let message = format_args!("cannot let all processes go: {error}");
+            GuestError::new(GuestErrorCode::Io, message)
+        })
     }
 
     fn environment_with(&self, env: &[(String, String)]) -> Result<Environment, GuestError> {

@@ -22,6 +22,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::resource::{Resource, setrlimit};
 
 use crate::agent::Agent;
+use crate::freezer;
 use crate::sys::{self, Forked};
 use crate::system::{Machine, System};
 
@@ -107,6 +108,7 @@ fn boot() -> Result<Infallible, BootError> {
     network::configure(&plan)?;
     setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES_SOFT, OPEN_FILES_HARD)
         .doing("raise the limit of open files")?;
+    freezer::enter_own_group().doing("enter a group of its own")?;
     // Before the fork, so that both processes have what it sets.
     let system = System::new("/", Machine::Own).doing("set the out-of-memory score")?;
     match sys::fork_single_threaded().doing("fork the server")? {

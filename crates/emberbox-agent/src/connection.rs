@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emberbox_guest::frame::{self, FrameError};
-use emberbox_guest::{FromAgent, GuestError, GuestErrorCode, Request, TerminalRequest, ToAgent};
+use emberbox_guest::{
+    FromAgent, GuestError, GuestErrorCode, ProcessRequest, Request, TerminalRequest, ToAgent,
+};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -146,7 +148,33 @@ fn takes_input(request: &Request) -> bool {
         | Request::Connect { .. }
         | Request::Process(_)
         | Request::Watch(_)
-        | Request::Revive(_) => false,
+        | Request::Revive(_)
+        | Request::Freeze { .. }
+        | Request::Thaw { .. } => false,
+    }
+}
+
+/// Whether a call has to wait until processes may run.
+fn starts_a_process(request: &Request) -> bool {
+    match request {
+        Request::Exec(_)
+        | Request::Process(ProcessRequest::Start(_))
+        | Request::Terminal(TerminalRequest::Open(_)) => true,
+        Request::Ping
+        | Request::Claim(_)
+        | Request::PrepareSeed
+        | Request::WriteFile(_)
+        | Request::ReadFile { .. }
+        | Request::List(_)
+        | Request::Stat { .. }
+        | Request::Sync
+        | Request::Connect { .. }
+        | Request::Process(_)
+        | Request::Terminal(_)
+        | Request::Watch(_)
+        | Request::Revive(_)
+        | Request::Freeze { .. }
+        | Request::Thaw { .. } => false,
     }
 }
 
@@ -169,7 +197,9 @@ fn admit(
         | Request::Process(_)
         | Request::Terminal(_)
         | Request::Watch(_)
-        | Request::Revive(_) => false,
+        | Request::Revive(_)
+        | Request::Freeze { .. }
+        | Request::Thaw { .. } => false,
     };
     if !agent.is_claimed() {
         return if fits_unclaimed {
@@ -205,6 +235,9 @@ async fn answer(
     connection: &mut Connection,
     request: Request,
 ) -> Result<(), Hangup> {
+    if starts_a_process(&request) {
+        agent.freezer.released().await;
+    }
     match request {
         Request::Ping => {
             let pong = FromAgent::Pong(agent.pong());
@@ -233,6 +266,14 @@ async fn answer(
         Request::Watch(spec) => watch::run(agent, connection, spec).await,
         Request::Revive(revival) => {
             let done = agent.revive(revival, connection.peer);
+            connection.outgoing.done(done).await
+        }
+        Request::Freeze { asked_unix_ns } => {
+            let done = agent.freeze(asked_unix_ns).await;
+            connection.outgoing.done(done).await
+        }
+        Request::Thaw { unix_time_ns } => {
+            let done = agent.thaw(unix_time_ns);
             connection.outgoing.done(done).await
         }
     }

@@ -20,6 +20,9 @@ pub(crate) const NETWORK_DEVICE: &str = "eth0";
 /// Longest host name Linux takes (`HOST_NAME_MAX`).
 const HOSTNAME_LENGTH: usize = 64;
 
+/// Where D-Bus looks for a machine id first.
+const DBUS_MACHINE_ID: &str = "/var/lib/dbus/machine-id";
+
 /// Puts all of `identity` but its token and environment into force.
 pub(crate) fn apply(system: &System, identity: &Identity) -> Result<(), GuestError> {
     let moment = Moment {
@@ -82,11 +85,17 @@ fn write_name(system: &System, name: &NewName) -> Result<(), GuestError> {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    for (path, content) in [
+    let machine_id = format!("{machine_id}\n");
+    // D-Bus may keep a copy of its own, which would be the same in every fork.
+    let dbus = fs::symlink_metadata(system.path(DBUS_MACHINE_ID));
+    let dbus = dbus.is_ok_and(|found| found.is_file());
+    let dbus = dbus.then(|| (DBUS_MACHINE_ID, machine_id.clone()));
+    let files = [
         ("/etc/hostname", format!("{name}\n")),
         ("/etc/hosts", hosts),
-        ("/etc/machine-id", format!("{machine_id}\n")),
-    ] {
+        ("/etc/machine-id", machine_id),
+    ];
+    for (path, content) in files.into_iter().chain(dbus) {
         write_plain(&system.path(path), content.as_bytes())
             .map_err(|error| failed(format_args!("write {path}"), &error))?;
     }
@@ -103,7 +112,7 @@ pub(crate) fn clear(system: &System) -> io::Result<()> {
     for path in [
         "/var/lib/systemd/random-seed",
         "/var/lib/urandom/random-seed",
-        "/var/lib/dbus/machine-id",
+        DBUS_MACHINE_ID,
         "/root/.bash_history",
     ] {
         match fs::remove_file(system.path(path)) {
@@ -137,15 +146,27 @@ pub(crate) fn write_plain(path: &Path, content: &[u8]) -> io::Result<()> {
 
 fn apply_to_kernel(moment: &Moment<'_>) -> Result<(), GuestError> {
     sys::add_entropy(moment.entropy).map_err(|error| failed("add entropy", &error))?;
-    let seconds = moment.unix_time_ns / 1_000_000_000;
-    let nanoseconds = moment.unix_time_ns % 1_000_000_000;
-    // u64 nanoseconds hold under 2^35 seconds, so neither cast cuts.
-    let time = TimeSpec::new(seconds as i64, nanoseconds as i64);
-    clock_settime(ClockId::CLOCK_REALTIME, time)
-        .map_err(|error| failed("set the clock", &error.into()))?;
+    set_kernel_clock(moment.unix_time_ns)?;
     Interface::new(NETWORK_DEVICE)
         .and_then(|interface| interface.set_mtu(moment.mtu))
         .map_err(|error| failed("set the MTU", &error))
+}
+
+/// Sets the wall clock, which stood still with the vCPUs.
+pub(crate) fn set_clock(system: &System, unix_time_ns: u64) -> Result<(), GuestError> {
+    match system.machine() {
+        Machine::Own => set_kernel_clock(unix_time_ns),
+        Machine::Shared => Ok(()),
+    }
+}
+
+fn set_kernel_clock(unix_time_ns: u64) -> Result<(), GuestError> {
+    let seconds = unix_time_ns / 1_000_000_000;
+    let nanoseconds = unix_time_ns % 1_000_000_000;
+    // u64 nanoseconds hold under 2^35 seconds, so neither cast cuts.
+    let time = TimeSpec::new(seconds as i64, nanoseconds as i64);
+    clock_settime(ClockId::CLOCK_REALTIME, time)
+        .map_err(|error| failed("set the clock", &error.into()))
 }
 
 fn check_hostname(name: &str) -> Result<(), GuestError> {

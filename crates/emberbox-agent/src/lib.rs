@@ -20,6 +20,7 @@ pub mod boot;
 mod connection;
 mod exec;
 mod files;
+mod freezer;
 mod identity;
 mod processes;
 mod relay;

@@ -171,6 +171,16 @@ impl GuestClient {
         self.plain(Request::Revive(revival), ANSWER).await
     }
 
+    /// Holds every process of the user's, as of a moment of the host's clock.
+    pub async fn freeze(&self, asked_unix_ns: u64) -> Result<(), ClientError> {
+        self.plain(Request::Freeze { asked_unix_ns }, ANSWER).await
+    }
+
+    /// Lets them go, and sets the clock.
+    pub async fn thaw(&self, unix_time_ns: u64) -> Result<(), ClientError> {
+        self.plain(Request::Thaw { unix_time_ns }, ANSWER).await
+    }
+
     /// Warms an unclaimed guest for a memory snapshot.
     pub async fn prepare_seed(&self) -> Result<(), ClientError> {
         self.plain_as(Token::UNCLAIMED, Request::PrepareSeed, PREPARE_SEED)

@@ -82,8 +82,22 @@ pub enum Request {
     /// Begins a new life of a guest that was restored from a snapshot of
     /// itself, with the token of its old one; answers [`FromAgent::Done`] when
     /// everything is in force and connections that led outside are reset.
-    /// Processes and terminals go on.
+    /// Processes and terminals go on, held ones too.
     Revive(Revival),
+    /// Holds every process of the user's until [`Request::Thaw`] or
+    /// [`Request::Revive`]; new ones wait. Answers [`FromAgent::Done`] when
+    /// they stand still.
+    Freeze {
+        /// When it was asked for, nanoseconds since the Unix epoch. A call
+        /// that a later `Thaw` has overtaken does nothing.
+        asked_unix_ns: u64,
+    },
+    /// Lets go what is held, if anything is, and sets the clock, which stood
+    /// still with the vCPUs. Answers [`FromAgent::Done`].
+    Thaw {
+        /// Wall clock, nanoseconds since the Unix epoch.
+        unix_time_ns: u64,
+    },
 }
 
 /// What makes a restored guest this sandbox and no other.

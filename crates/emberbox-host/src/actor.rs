@@ -239,8 +239,8 @@ impl Actor {
                         }
                     }
                     Request::Snapshot(ask) => {
-                        let (parts, vm) = (Arc::clone(&self.parts), Arc::clone(&running.vm));
-                        taking = Some(parts.take(self.id.clone(), vm, ask));
+                        let parts = Arc::clone(&self.parts);
+                        taking = Some(parts.take(self.id.clone(), running.clone(), ask));
                     }
                 },
             }

@@ -10,6 +10,7 @@ mod snapshots {
     pub(crate) mod victim;
 }
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -25,7 +26,7 @@ use emberbox_runtime::jail::become_jail_if_asked;
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::Runtime;
 
-use snapshots::rig::{COUNTER, Rig, SHAPE, command, eventually, say};
+use snapshots::rig::{COUNTER, Rig, SHAPE, SMALL, command, eventually, say};
 use snapshots::victim::{self, Wanted};
 
 /// The longest test makes several VMs; a loaded machine gets many times that.
@@ -61,6 +62,8 @@ fn main() -> ExitCode {
     let trials: Vec<Trial> = trials![
         a_snapshot_brings_everything_back,
         forks_differ,
+        fifty_forks_have_nothing_in_common,
+        nothing_of_the_users_runs_before_a_new_life,
         a_pause_survives_a_new_server,
         terminals_and_processes_go_on,
         what_cannot_be_restored_says_why,
@@ -186,6 +189,145 @@ async fn forks_differ() {
     let vm = rig.restore(&sandbox, &second, Keep::Kept).await.unwrap();
     assert_eq!(say(&rig.host, &vm, "cat /root/mine").await, "mine");
     rig.close().await;
+}
+
+/// Fifty lives of one memory, a few at a time.
+async fn fifty_forks_have_nothing_in_common() {
+    const FORKS: usize = 50;
+    const WAVE: usize = 5;
+    let rig = Rig::open().await;
+    let sandbox = SandboxId::generate();
+    let vm = rig.create_as(&sandbox, SMALL).await;
+    say(
+        &rig.host,
+        &vm,
+        "mkdir -p /var/lib/dbus; cp /etc/machine-id /var/lib/dbus/",
+    )
+    .await;
+    // It waits for a line and draws once: in every fork the same process.
+    let waiting = "mkfifo /root/go; (read line < /root/go; \
+        head -c 16 /dev/urandom | od -An -tx1 > /root/drawn) > /dev/null 2>&1 &";
+    say(&rig.host, &vm, waiting).await;
+    let id = SnapshotId::generate();
+    let taken = rig.host.snapshot(&vm, &id, AfterSnapshot::GoOn).await;
+    taken.unwrap();
+    let mut lives = vec![ids_of(&rig, &vm).await];
+    rig.host.destroy(&vm).await.unwrap();
+    for _wave in 0..FORKS / WAVE {
+        let forks = (0..WAVE).map(async |_| {
+            let fork = SandboxId::generate();
+            let vm = rig.restore_as(&fork, &id, SMALL).await.unwrap();
+            let ids = ids_of(&rig, &vm).await;
+            assert_eq!(ids[0], fork.as_str().replace('_', "-"));
+            assert_eq!(ids[1], ids[2], "D-Bus has another machine id");
+            // That it answered says that its token is its own: it is made of
+            // the VM's id, and the old one opens nothing more.
+            rig.host.destroy(&vm).await.unwrap();
+            ids
+        });
+        lives.extend(futures_util::future::join_all(forks).await);
+    }
+    assert_eq!(lives.len(), FORKS + 1);
+    for (position, what) in IDS.iter().enumerate() {
+        let mut all: Vec<_> = lives.iter().map(|ids| ids[position].clone()).collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), lives.len(), "{what}: {all:?}");
+    }
+    rig.close().await;
+}
+
+/// What no two lives may have in common.
+const IDS: [&str; 6] = [
+    "hostname",
+    "cat /etc/machine-id",
+    "cat /var/lib/dbus/machine-id",
+    "head -c 16 /dev/urandom | od -An -tx1",
+    "cat /proc/sys/kernel/random/uuid",
+    "echo > /root/go; until [ -s /root/drawn ]; do sleep 0.01; done; cat /root/drawn",
+];
+
+async fn ids_of(rig: &Rig, vm: &VmId) -> Vec<String> {
+    let said = say(&rig.host, vm, &IDS.join("; ")).await;
+    let ids: Vec<_> = said.lines().map(str::to_owned).collect();
+    assert_eq!(ids.len(), IDS.len(), "{said}");
+    ids
+}
+
+/// A process that runs in a snapshot draws nothing in a restore before its
+/// randomness and its clock are new, and in the life that goes on it stands
+/// still no longer than the snapshot.
+async fn nothing_of_the_users_runs_before_a_new_life() {
+    let rig = Rig::open().await;
+    let sandbox = SandboxId::generate();
+    let vm = rig.create(&sandbox).await;
+    say(&rig.host, &vm, &format!("{DRAWING} > /dev/null 2>&1 &")).await;
+    eventually("the first draws", async || {
+        draws(&rig, &vm).await.len() > 100
+    })
+    .await;
+    let id = SnapshotId::generate();
+    let taken = rig.host.snapshot(&vm, &id, AfterSnapshot::GoOn).await;
+    let taken = taken.unwrap();
+    println!("stood still for {} us", taken.stopped_us);
+    let gone_on = now_ns();
+    eventually("draws after it", async || {
+        draws(&rig, &vm).await.last().unwrap().0 > gone_on
+    })
+    .await;
+    rig.host.destroy(&vm).await.unwrap();
+
+    let mut lives = Vec::new();
+    for _ in 0..2 {
+        let begun = now_ns();
+        let vm = rig.restore(&sandbox, &id, Keep::Kept).await.unwrap();
+        eventually("draws in it", async || {
+            let drawn = draws(&rig, &vm).await;
+            drawn.iter().filter(|(at, _)| *at > begun).count() > 100
+        })
+        .await;
+        let (old, new): (Vec<_>, Vec<_>) = draws(&rig, &vm)
+            .await
+            .into_iter()
+            .partition(|(at, _)| *at < begun);
+        lives.push((old.len(), new));
+        rig.host.destroy(&vm).await.unwrap();
+    }
+    // Whatever ran before the new life began would have drawn with the clock
+    // of the old one, and not equally often in both.
+    assert_eq!(lives[0].0, lives[1].0, "something ran before the new life");
+    let of_first: HashSet<_> = lives[0].1.iter().map(|(_, drawn)| drawn).collect();
+    let equal = lives[1]
+        .1
+        .iter()
+        .filter(|(_, drawn)| of_first.contains(drawn));
+    assert_eq!(equal.count(), 0, "two lives drew the same");
+    rig.close().await;
+}
+
+/// Draws as often as it can, and writes down when.
+const DRAWING: &str = r#"python3 -c '
+import os, time
+file = open("/dev/shm/draws", "w")
+while True:
+    file.write(f"{time.time_ns()} {os.urandom(8).hex()}\n")
+    file.flush()
+    time.sleep(0.0005)
+'"#;
+
+/// When it drew, by the guest's clock, and what.
+async fn draws(rig: &Rig, vm: &VmId) -> Vec<(u64, String)> {
+    let said = say(&rig.host, vm, "cat /dev/shm/draws || true").await;
+    let whole = said.lines().filter_map(|line| line.split_once(' '));
+    let whole = whole.filter(|(_, drawn)| drawn.len() == 16);
+    whole
+        .filter_map(|(at, drawn)| Some((at.parse().ok()?, drawn.to_owned())))
+        .collect()
+}
+
+fn now_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_nanos()).unwrap()
 }
 
 async fn a_pause_survives_a_new_server() {

@@ -15,6 +15,7 @@ use emberbox_runtime::{BootImages, BootPurpose, EngineError, ExitReason, Vm, VmS
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
+use super::take::thaw;
 use super::{Adopted, Parts, Running, report};
 use crate::host::{BootPath, CreateVm, Created, HostError, Origin, boot_images};
 use crate::ledger::Record;
@@ -248,6 +249,9 @@ impl Parts {
             let vm = &record.vm;
             tracing::warn!(%vm, error = report(&error), "a VM cannot be told to go on");
         }
+        // So do its processes. Nobody waits for a guest that does not answer.
+        let (vm_id, held) = (record.vm.clone(), guest.clone());
+        tokio::spawn(async move { thaw(&vm_id, &held).await });
         Ok(Some(Adopted {
             running: Running { vm, guest, slot },
         }))
@@ -300,7 +304,7 @@ fn hostname(sandbox: &SandboxId) -> String {
     sandbox.as_str().replace('_', "-")
 }
 
-fn unix_time_ns() -> u64 {
+pub(super) fn unix_time_ns() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }

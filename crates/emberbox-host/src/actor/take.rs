@@ -1,9 +1,16 @@
 //! How a snapshot is taken.
 //!
 //! ```text
-//! draft ─▶ pause ─▶ memory, devices │ disk ─▶ go on ─▶ digests, sync, manifest, name
-//!          └──────── stands still ────────┘   └─ or end, once it has its name
+//! draft ─▶ freeze, pause ─▶ memory, devices │ disk ─▶ go on, thaw ─▶ digests, sync, manifest, name
+//!          └──────────────── stands still ────────────┘
 //! ```
+//!
+//! A VM that is to end does not go on; it ends once its snapshot has its name.
+//!
+//! User processes are frozen first, so that in a restore none of them runs
+//! before the new life has its own randomness. A guest that does not answer is
+//! snapshotted all the same: what it loses is its own, and no guest may keep
+//! itself from being paused.
 //!
 //! Invariants: whatever fails, the VM goes on and the draft is gone; a VM that
 //! is to end stands still until its snapshot is complete, so nothing it does
@@ -19,14 +26,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emberbox_core::{SnapshotId, VmId};
-use emberbox_runtime::{EngineError, Vm, disk};
+use emberbox_guest::client::{ClientError, GuestClient};
+use emberbox_runtime::{EngineError, disk};
 use tokio::task::spawn_blocking;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{Ask, Parts, report};
+use super::make::unix_time_ns;
+use super::{Ask, Parts, Running, report};
 use crate::host::{AfterSnapshot, HostError, Snapshotted};
 use crate::ledger::Record;
 use crate::snapshots::{Draft, Subject};
+
+/// How long a guest may take to stand still before it is not waited for: a
+/// hundred times what it needs, for a loaded machine.
+const FREEZE: Duration = Duration::from_secs(2);
+
+/// How often a guest is told to go on, each time for as long as any answer may
+/// take.
+const THAWS: u32 = 3;
 
 type Outcome = Result<Snapshotted, HostError>;
 
@@ -66,23 +83,23 @@ impl Taking {
 
 impl Parts {
     /// Begins a snapshot of a running VM.
-    pub(super) fn take(self: Arc<Self>, id: VmId, vm: Arc<dyn Vm>, ask: Ask) -> Taking {
+    pub(super) fn take(self: Arc<Self>, id: VmId, running: Running, ask: Ask) -> Taking {
         let (snapshot, after) = (ask.id.clone(), ask.after);
-        let work = Box::pin(async move { self.write(&id, &*vm, &snapshot, after).await });
+        let work = Box::pin(async move { self.write(&id, &running, &snapshot, after).await });
         Taking { work, ask }
     }
 
     async fn write(
         &self,
         id: &VmId,
-        vm: &dyn Vm,
+        running: &Running,
         snapshot: &SnapshotId,
         after: AfterSnapshot,
     ) -> Outcome {
         let record = self.ledger.get(id).map_err(not_written)?;
         let subject = subject(record, after)?;
         let draft = self.snapshots.draft(snapshot).map_err(not_written)?;
-        let stopped_us = match self.stop_and_copy(id, vm, &draft, after).await {
+        let stopped_us = match self.stop_and_copy(id, running, &draft, after).await {
             Ok(stopped) => u64::try_from(stopped.as_micros()).unwrap_or(u64::MAX),
             Err(error) => return Err(not_written(error)),
         };
@@ -96,7 +113,7 @@ impl Parts {
             Err(error) => {
                 match after {
                     AfterSnapshot::GoOn => {}
-                    AfterSnapshot::End => go_on(id, vm).await,
+                    AfterSnapshot::End => go_on(id, running).await,
                 }
                 Err(not_written(error))
             }
@@ -108,12 +125,14 @@ impl Parts {
     async fn stop_and_copy(
         &self,
         id: &VmId,
-        vm: &dyn Vm,
+        running: &Running,
         draft: &Draft,
         after: AfterSnapshot,
     ) -> Result<Duration, EngineError> {
+        let vm = &*running.vm;
         let began = Instant::now();
         let copied = async {
+            freeze(id, &running.guest).await;
             vm.pause().await?;
             let (from, to) = (self.ledger.scratch(id), draft.scratch());
             let disk = spawn_blocking(move || copy_disk(&from, &to, after));
@@ -126,7 +145,7 @@ impl Parts {
         };
         let copied = copied.await;
         if copied.is_err() || after == AfterSnapshot::GoOn {
-            go_on(id, vm).await;
+            go_on(id, running).await;
         }
         copied.map(|()| began.elapsed())
     }
@@ -144,12 +163,37 @@ fn copy_disk(from: &Path, to: &Path, after: AfterSnapshot) -> io::Result<()> {
     disk::clone(from, to).map(drop)
 }
 
-async fn go_on(id: &VmId, vm: &dyn Vm) {
-    match vm.resume().await {
+/// Holds the guest's processes, unless it does not answer.
+async fn freeze(id: &VmId, guest: &GuestClient) {
+    let frozen = timeout(FREEZE, guest.freeze(unix_time_ns())).await;
+    let error = match frozen {
+        // Of a VM that has ended its task hears.
+        Ok(Ok(()) | Err(ClientError::Ended)) => return,
+        Ok(Err(error)) => report(&error),
+        Err(_elapsed) => format!("no answer within {FREEZE:?}"),
+    };
+    tracing::warn!(vm = %id, error, "a snapshot is taken of processes that run");
+}
+
+async fn go_on(id: &VmId, running: &Running) {
+    match running.vm.resume().await {
+        Ok(()) => thaw(id, &running.guest).await,
         // It has ended meanwhile, which its task hears of.
-        Ok(()) | Err(EngineError::NotRunning(_)) => {}
+        Err(EngineError::NotRunning(_)) => {}
         Err(error) => {
             tracing::error!(vm = %id, error = report(&error), "a VM stands still after a snapshot");
+        }
+    }
+}
+
+/// Lets the guest's processes go, if any are held, and sets its clock.
+pub(super) async fn thaw(id: &VmId, guest: &GuestClient) {
+    for attempt in 1..=THAWS {
+        match guest.thaw(unix_time_ns()).await {
+            Ok(()) | Err(ClientError::Ended) => return,
+            Err(error) => {
+                tracing::warn!(vm = %id, attempt, error = report(&error), "a guest is not thawed");
+            }
         }
     }
 }

@@ -28,6 +28,12 @@ pub(crate) const SHAPE: Shape = Shape {
     disk_mib: 256,
 };
 
+/// Smaller still, where there are many.
+pub(crate) const SMALL: Shape = Shape {
+    memory_mib: 256,
+    ..SHAPE
+};
+
 /// Longest a test waits for anything; the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -173,12 +179,25 @@ impl Rig {
         self.host.create(request).await.map(|_created| vm)
     }
 
+    /// A VM of this shape from its own seed.
+    pub(crate) async fn create_as(&self, sandbox: &SandboxId, shape: Shape) -> VmId {
+        self.host.seed(BASE_TEMPLATE, shape).await.unwrap();
+        let request = CreateVm {
+            shape,
+            ..request(sandbox)
+        };
+        let vm = request.vm.clone();
+        self.host.create(request).await.unwrap();
+        vm
+    }
+
+    /// A VM of this shape from a snapshot that stays.
     pub(crate) async fn restore_as(
         &self,
         sandbox: &SandboxId,
         id: &SnapshotId,
         shape: Shape,
-    ) -> Result<(), HostError> {
+    ) -> Result<VmId, HostError> {
         let origin = Origin::Snapshot {
             id: id.clone(),
             keep: Keep::Kept,
@@ -188,7 +207,8 @@ impl Rig {
             shape,
             ..request(sandbox)
         };
-        self.host.create(request).await.map(drop)
+        let vm = request.vm.clone();
+        self.host.create(request).await.map(|_created| vm)
     }
 
     /// Where the counter is.
