@@ -16,6 +16,7 @@ use crate::setup::{self, Product};
 mod create;
 mod exec;
 mod proxy;
+mod snapshot;
 
 /// What can be measured.
 #[derive(Subcommand)]
@@ -28,6 +29,9 @@ pub(crate) enum Bench {
     Exec(Output),
     /// A preview beside nginx before the same guest server.
     Proxy(Output),
+    /// How long a snapshot stops its guest beside writing as much, and a
+    /// resume beside a create.
+    Snapshot(Output),
 }
 
 /// Where the figures go besides the terminal.
@@ -44,6 +48,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Create(output) => create::run(output.json.as_deref()),
         Bench::Exec(output) => exec::run(output.json.as_deref()),
         Bench::Proxy(output) => proxy::run(output.json.as_deref()),
+        Bench::Snapshot(output) => snapshot::run(output.json.as_deref()),
     }
 }
 
