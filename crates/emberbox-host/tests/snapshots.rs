@@ -68,6 +68,7 @@ fn main() -> ExitCode {
         terminals_and_processes_go_on,
         what_cannot_be_restored_says_why,
         a_full_disk_leaves_the_vm_running,
+        a_guest_waits_for_room_and_goes_on,
         a_vm_that_ends_takes_its_snapshot_with_it,
         a_server_killed_meanwhile_leaves_no_half,
         a_server_killed_under_a_pause_leaves_one_of_both,
@@ -255,52 +256,34 @@ async fn ids_of(rig: &Rig, vm: &VmId) -> Vec<String> {
 }
 
 /// A process that runs in a snapshot draws nothing in a restore before its
-/// randomness and its clock are new, and in the life that goes on it stands
-/// still no longer than the snapshot.
+/// randomness and its clock are new.
 async fn nothing_of_the_users_runs_before_a_new_life() {
     let rig = Rig::open().await;
     let sandbox = SandboxId::generate();
     let vm = rig.create(&sandbox).await;
-    say(&rig.host, &vm, &format!("{DRAWING} > /dev/null 2>&1 &")).await;
-    eventually("the first draws", async || {
-        draws(&rig, &vm).await.len() > 100
-    })
-    .await;
+    let drawing = format!("{DRAWING} > /dev/null 2>&1 &");
+    say(&rig.host, &vm, &drawing).await;
+    draws_since(&rig, &vm, 0).await;
     let id = SnapshotId::generate();
     let taken = rig.host.snapshot(&vm, &id, AfterSnapshot::GoOn).await;
-    let taken = taken.unwrap();
-    println!("stood still for {} us", taken.stopped_us);
-    let gone_on = now_ns();
-    eventually("draws after it", async || {
-        draws(&rig, &vm).await.last().unwrap().0 > gone_on
-    })
-    .await;
+    taken.unwrap();
+    // It goes on with the right time.
+    draws_since(&rig, &vm, now_ns()).await;
     rig.host.destroy(&vm).await.unwrap();
 
     let mut lives = Vec::new();
     for _ in 0..2 {
         let begun = now_ns();
         let vm = rig.restore(&sandbox, &id, Keep::Kept).await.unwrap();
-        eventually("draws in it", async || {
-            let drawn = draws(&rig, &vm).await;
-            drawn.iter().filter(|(at, _)| *at > begun).count() > 100
-        })
-        .await;
-        let (old, new): (Vec<_>, Vec<_>) = draws(&rig, &vm)
-            .await
-            .into_iter()
-            .partition(|(at, _)| *at < begun);
-        lives.push((old.len(), new));
+        let new = draws_since(&rig, &vm, begun).await;
+        let old = format!("awk '$1 < {begun}' /dev/shm/draws | wc -l");
+        lives.push((say(&rig.host, &vm, &old).await, new));
         rig.host.destroy(&vm).await.unwrap();
     }
     // Whatever ran before the new life began would have drawn with the clock
     // of the old one, and not equally often in both.
     assert_eq!(lives[0].0, lives[1].0, "something ran before the new life");
-    let of_first: HashSet<_> = lives[0].1.iter().map(|(_, drawn)| drawn).collect();
-    let equal = lives[1]
-        .1
-        .iter()
-        .filter(|(_, drawn)| of_first.contains(drawn));
+    let equal = lives[1].1.intersection(&lives[0].1);
     assert_eq!(equal.count(), 0, "two lives drew the same");
     rig.close().await;
 }
@@ -312,17 +295,24 @@ file = open("/dev/shm/draws", "w")
 while True:
     file.write(f"{time.time_ns()} {os.urandom(8).hex()}\n")
     file.flush()
-    time.sleep(0.0005)
+    time.sleep(0.001)
 '"#;
 
-/// When it drew, by the guest's clock, and what.
-async fn draws(rig: &Rig, vm: &VmId) -> Vec<(u64, String)> {
-    let said = say(&rig.host, vm, "cat /dev/shm/draws || true").await;
-    let whole = said.lines().filter_map(|line| line.split_once(' '));
-    let whole = whole.filter(|(_, drawn)| drawn.len() == 16);
-    whole
-        .filter_map(|(at, drawn)| Some((at.parse().ok()?, drawn.to_owned())))
-        .collect()
+/// The first draws since a moment of the guest's clock, once there are enough
+/// to compare.
+async fn draws_since(rig: &Rig, vm: &VmId, since: u64) -> HashSet<String> {
+    const ENOUGH: usize = 100;
+    let command = format!(
+        "cat /dev/shm/draws | awk '$1 >= {since} && length($2) == 16 {{print $2}}' | head -n {ENOUGH}"
+    );
+    let mut drawn = HashSet::new();
+    eventually("a hundred draws", async || {
+        let said = say(&rig.host, vm, &command).await;
+        drawn = said.lines().map(str::to_owned).collect();
+        drawn.len() == ENOUGH
+    })
+    .await;
+    drawn
 }
 
 fn now_ns() -> u64 {
@@ -483,6 +473,36 @@ async fn a_full_disk_leaves_the_vm_running() {
         let count = rig.count(&vm).await;
         rig.counts_past(&vm, count).await;
     }
+    rig.close().await;
+}
+
+/// A guest whose write finds this machine's disk full stands still and loses
+/// nothing.
+async fn a_guest_waits_for_room_and_goes_on() {
+    /// Longer than the write takes where there is room.
+    const STANDS: Duration = Duration::from_secs(3);
+    let rig = Rig::open_on_small_disk().await;
+    let sandbox = SandboxId::generate();
+    let vm = rig.create(&sandbox).await;
+    let filler = rig.data_dir().join("filler");
+    let mut filling = fs::File::create(&filler).unwrap();
+    let block = vec![1; 1 << 20];
+    while filling.write_all(&block).is_ok() {}
+    let host = Arc::clone(&rig.host);
+    let writing = say(
+        &host,
+        &vm,
+        "head -c 40M /dev/urandom > /root/big && sync && md5sum < /root/big > /root/sum",
+    );
+    let mut writing = std::pin::pin!(writing);
+    let early = tokio::time::timeout(STANDS, &mut writing).await;
+    assert!(early.is_err(), "40 MB fitted on a full disk");
+    // It takes room for as long as it is open.
+    drop(filling);
+    fs::remove_file(&filler).unwrap();
+    writing.await;
+    let check = "echo 3 > /proc/sys/vm/drop_caches; md5sum < /root/big | cmp - /root/sum";
+    say(&rig.host, &vm, check).await;
     rig.close().await;
 }
 

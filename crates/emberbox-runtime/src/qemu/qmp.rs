@@ -51,6 +51,8 @@ pub(super) struct Qmp {
     fact: watch::Receiver<GuestFact>,
     /// The last word about a state on its way in or out.
     migration: watch::Receiver<String>,
+    /// How often the guest was stopped because a write found no room.
+    full: watch::Receiver<u64>,
 }
 
 impl Qmp {
@@ -61,9 +63,11 @@ impl Qmp {
         let pending = Arc::new(Mutex::new(VecDeque::new()));
         let (report, fact) = watch::channel(GuestFact::Alive);
         let (progress, migration) = watch::channel(String::new());
+        let (stops, full) = watch::channel(0);
         let reports = Reports {
             fact: report,
             migration: progress,
+            full: stops,
         };
         tokio::spawn(read_lines(
             BufReader::new(reader),
@@ -75,6 +79,7 @@ impl Qmp {
             pending,
             fact,
             migration,
+            full,
         };
         qmp.execute("qmp_capabilities", json!({}))
             .await
@@ -148,6 +153,12 @@ impl Qmp {
         ended.map_or(GuestFact::Gone, |fact| fact.clone())
     }
 
+    /// Tells of each time the guest was stopped because a write found no room
+    /// on this machine; closes with the socket.
+    pub(super) fn full(&self) -> watch::Receiver<u64> {
+        self.full.clone()
+    }
+
     async fn send(
         &self,
         command: &'static str,
@@ -185,6 +196,7 @@ impl Qmp {
 struct Reports {
     fact: watch::Sender<GuestFact>,
     migration: watch::Sender<String>,
+    full: watch::Sender<u64>,
 }
 
 impl Reports {
@@ -196,6 +208,9 @@ impl Reports {
             "MIGRATION" => {
                 let status = data["status"].as_str().unwrap_or_default();
                 self.migration.send_replace(status.to_owned());
+            }
+            "BLOCK_IO_ERROR" if data["nospace"] == true && data["action"] == "stop" => {
+                self.full.send_modify(|stops| *stops += 1);
             }
             _ => {}
         }

@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +25,10 @@ use crate::engine::{
     CheckpointFiles, EngineError, ExitReason, MemoryUse, SnapshotFiles, Vm, VmPlace,
 };
 use crate::process::{self, Process};
+
+/// Between attempts of a guest to write to a disk of this machine that is full.
+/// Nothing tells when there is room.
+const FULL: Duration = Duration::from_secs(1);
 
 /// Between attempts to remove a cgroup that is still busy.
 const POLL: Duration = Duration::from_millis(2);
@@ -72,6 +76,9 @@ pub(super) struct QemuVm {
     memory: MemoryOrigin,
     /// Somebody here asked for the end.
     stopping: AtomicBool,
+    /// Whether somebody here wants the vCPUs to stand still. Held over the
+    /// command: whoever stops and starts them takes turns.
+    paused: tokio::sync::Mutex<bool>,
     ended: watch::Sender<Option<ExitReason>>,
 }
 
@@ -94,6 +101,7 @@ impl QemuVm {
             cgroups,
             memory,
             stopping: AtomicBool::new(false),
+            paused: tokio::sync::Mutex::default(),
             ended: watch::Sender::new(None),
         });
         // A guest that went down while nobody watched.
@@ -103,6 +111,7 @@ impl QemuVm {
             Some("shutdown" | "guest-panicked")
         );
         tokio::spawn(Arc::clone(&vm).watch(down));
+        tokio::spawn(go_on_when_there_is_room(vm.qmp.full(), Arc::downgrade(&vm)));
         Ok(vm)
     }
 
@@ -236,12 +245,17 @@ impl QemuVm {
 impl Vm for QemuVm {
     async fn pause(&self) -> Result<(), EngineError> {
         self.check_running()?;
+        let mut paused = self.paused.lock().await;
+        *paused = true;
         self.qmp.execute("stop", json!({})).await.map(drop)
     }
 
     async fn resume(&self) -> Result<(), EngineError> {
         self.check_running()?;
-        self.qmp.execute("cont", json!({})).await.map(drop)
+        let mut paused = self.paused.lock().await;
+        self.qmp.execute("cont", json!({})).await?;
+        *paused = false;
+        Ok(())
     }
 
     async fn snapshot(&self, files: &SnapshotFiles) -> Result<(), EngineError> {
@@ -308,6 +322,24 @@ impl Vm for QemuVm {
 
     fn pid(&self) -> i32 {
         self.process.pid()
+    }
+}
+
+/// QEMU stops a guest whose write finds no room (`werror=enospc`), with the
+/// write still to be done: an error would break the guest's file system. It
+/// tries again when it is told to go on.
+async fn go_on_when_there_is_room(mut full: watch::Receiver<u64>, vm: Weak<QemuVm>) {
+    while full.changed().await.is_ok() {
+        sleep(FULL).await;
+        let Some(vm) = vm.upgrade() else { return };
+        let paused = vm.paused.lock().await;
+        if *paused {
+            continue;
+        }
+        tracing::warn!(vm = %vm.id, "a guest stood still: the disk of this machine is full");
+        if let Err(error) = vm.qmp.execute("cont", json!({})).await {
+            tracing::warn!(vm = %vm.id, %error, "a guest cannot go on");
+        }
     }
 }
 
