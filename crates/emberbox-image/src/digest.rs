@@ -17,11 +17,15 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> String {
 
 /// The digest of a file's content.
 pub(crate) fn of_file(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    of_reader(&mut File::open(path)?)
+}
+
+/// The digest of all that can be read.
+pub(crate) fn of_reader(reader: &mut impl Read) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        let read = file.read(&mut buffer)?;
+        let read = reader.read(&mut buffer)?;
         if read == 0 {
             return Ok(hex::encode(hash.finalize()));
         }

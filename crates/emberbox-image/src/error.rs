@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::ExitStatus;
 
+use crate::archive::ArchiveError;
+
 /// Why an image could not be made or found.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -54,6 +56,12 @@ pub enum ImageError {
     /// There is no recipe for this template.
     #[error("there is no recipe for a template named {0:?}")]
     UnknownTemplate(String),
+    /// An archive that is no part of an image.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// An image that sandboxes cannot be made of.
+    #[error("{0}")]
+    Unsupported(&'static str),
     /// A file of the home does not say what it should.
     #[error("{path} is damaged; remove it and set up again")]
     Damaged {

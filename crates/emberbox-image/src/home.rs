@@ -14,13 +14,15 @@ use crate::progress::Progress;
 /// The start of every temporary name.
 const TEMPORARY: &str = ".tmp-";
 
-const DIRECTORIES: [&str; 7] = [
+const DIRECTORIES: [&str; 9] = [
     "kernels",
     "initramfs",
     "rootfs",
     "seeds",
     "probe",
     "packages",
+    "builds",
+    "blobs",
     "locks",
 ];
 
@@ -103,6 +105,18 @@ impl Home {
         self.root.join("packages")
     }
 
+    /// Parts of base images as registries gave them. Any of them may go.
+    #[must_use]
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// Where builds of templates work; what is here is of one that goes on.
+    #[must_use]
+    pub fn builds(&self) -> PathBuf {
+        self.root.join("builds")
+    }
+
     /// Waits for the lock called `name` and holds it until the guard is
     /// dropped or the process ends.
     pub fn lock(&self, name: &str) -> Result<Lock, ImageError> {
@@ -151,6 +165,13 @@ impl Home {
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+}
+
+impl Lock {
+    /// Of a file that is locked.
+    pub(crate) fn of(file: File) -> Self {
+        Self { _file: file }
+    }
 }
 
 /// A directory in which this process alone builds now. Dropping it removes

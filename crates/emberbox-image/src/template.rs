@@ -1,5 +1,6 @@
 //! Templates: which files boot under which name.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -29,9 +30,20 @@ pub struct GuestImages {
     pub initramfs: PathBuf,
     /// erofs images, lowest first.
     pub layers: Vec<PathBuf>,
+    /// What runs in it from the beginning.
+    pub app: Option<TemplateApp>,
     /// Over the content of all of them, in hex: equal digests boot the same
     /// guest, so a seed of one is a seed of the other.
     pub digest: String,
+}
+
+/// What a template runs for its user: commands for the guest's shell, as root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateApp {
+    /// Runs it.
+    pub start: String,
+    /// Exits with 0 once it is ready.
+    pub ready: Option<String>,
 }
 
 /// What [`ensure`] is to make.
@@ -53,34 +65,104 @@ pub struct EnsureRequest<'a> {
 
 /// `rootfs/NAME.json`. Paths are relative to the home, so that it can move.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Manifest {
-    name: String,
-    kernel: PathBuf,
-    initramfs: PathBuf,
-    layers: Vec<PathBuf>,
-    digest: String,
+pub(crate) struct Manifest {
+    pub(crate) name: String,
+    #[serde(flatten)]
+    boot: Boot,
+    pub(crate) layers: Vec<PathBuf>,
+    /// Variables of every process, besides what the layers say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    app: Option<TemplateApp>,
+}
+
+/// What boots below the layers.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Boot {
+    /// Files of its own.
+    Own {
+        kernel: PathBuf,
+        initramfs: PathBuf,
+        digest: String,
+    },
+    /// Those of this template.
+    Like { boot: String },
+}
+
+impl Manifest {
+    /// One that a build made; its name is the caller's to give.
+    pub(crate) fn built(
+        layers: Vec<PathBuf>,
+        env: BTreeMap<String, String>,
+        app: Option<TemplateApp>,
+        boot: &str,
+    ) -> Self {
+        Self {
+            name: String::new(),
+            boot: Boot::Like {
+                boot: boot.to_owned(),
+            },
+            layers,
+            env,
+            app,
+        }
+    }
+
+    /// The names of its layers' files.
+    pub(crate) fn layer_files(&self) -> impl Iterator<Item = String> {
+        let files = self.layers.iter().filter_map(|path| path.file_name());
+        files.map(|file| file.to_string_lossy().into_owned())
+    }
+}
+
+/// The manifest of a template; any name may be asked for.
+pub(crate) fn manifest(home: &Home, template: &str) -> Result<Option<Manifest>, ImageError> {
+    if !is_name(template) {
+        return Ok(None);
+    }
+    read_json(&home.rootfs().join(format!("{template}.json")))
 }
 
 /// The files of a template, if it is complete in this home. Reads one small
 /// file and builds nothing; any `template` may be asked for.
 pub fn images(home: &Home, template: &str) -> Result<Option<GuestImages>, ImageError> {
-    if !is_name(template) {
-        return Ok(None);
-    }
-    let path = home.rootfs().join(format!("{template}.json"));
-    let Some(manifest) = read_json::<Manifest>(&path)? else {
+    let Some(found) = manifest(home, template)? else {
         return Ok(None);
     };
+    let (kernel, initramfs, digest) = match found.boot {
+        Boot::Own {
+            kernel,
+            initramfs,
+            digest,
+        } => (kernel, initramfs, digest),
+        Boot::Like { boot } => match manifest(home, &boot)?.map(|manifest| manifest.boot) {
+            Some(Boot::Own {
+                kernel, initramfs, ..
+            }) => {
+                let layers = found.layers.iter().map(|path| path.to_string_lossy());
+                let app = to_json(&found.app);
+                let app = String::from_utf8_lossy(&app);
+                let boot = [kernel.to_string_lossy(), initramfs.to_string_lossy(), app];
+                let parts = boot.into_iter().chain(layers);
+                let digest = digest::key(parts.map(|part| part.into_owned()));
+                (kernel, initramfs, digest)
+            }
+            Some(Boot::Like { .. }) | None => return Ok(None),
+        },
+    };
     let images = GuestImages {
-        template: manifest.name,
-        kernel: home.root().join(manifest.kernel),
-        initramfs: home.root().join(manifest.initramfs),
-        layers: manifest
+        template: found.name,
+        kernel: home.root().join(kernel),
+        initramfs: home.root().join(initramfs),
+        layers: found
             .layers
             .iter()
             .map(|layer| home.root().join(layer))
             .collect(),
-        digest: manifest.digest,
+        app: found.app,
+        digest,
     };
     let complete = [&images.kernel, &images.initramfs]
         .into_iter()
@@ -138,10 +220,14 @@ pub fn ensure(
     };
     let manifest = Manifest {
         name: request.template.to_owned(),
-        digest: digest::key(content.map(|name: std::borrow::Cow<'_, str>| name.into_owned())),
-        kernel: relative(kernel.bzimage()),
-        initramfs: relative(initramfs),
+        boot: Boot::Own {
+            digest: digest::key(content.map(|name: std::borrow::Cow<'_, str>| name.into_owned())),
+            kernel: relative(kernel.bzimage()),
+            initramfs: relative(initramfs),
+        },
         layers: layers.into_iter().map(relative).collect(),
+        env: BTreeMap::new(),
+        app: None,
     };
     let file = format!("{}.json", request.template);
     let text = to_json(&manifest);

@@ -9,10 +9,14 @@ fn home_with(template: &str, layers: &[&str]) -> (tempfile::TempDir, Home) {
     }
     let manifest = Manifest {
         name: template.to_owned(),
-        kernel: "kernels/bzImage".into(),
-        initramfs: "initramfs/a.cpio".into(),
+        boot: Boot::Own {
+            kernel: "kernels/bzImage".into(),
+            initramfs: "initramfs/a.cpio".into(),
+            digest: "d".to_owned(),
+        },
         layers: layers.iter().map(PathBuf::from).collect(),
-        digest: "d".to_owned(),
+        env: BTreeMap::new(),
+        app: None,
     };
     let file = home.rootfs().join(format!("{template}.json"));
     fs::write(file, to_json(&manifest)).unwrap();
@@ -68,4 +72,15 @@ fn only_templates_with_a_recipe_are_made() {
     };
     let error = ensure(&home, &request, &Silent).unwrap_err();
     assert!(matches!(error, ImageError::UnknownTemplate(name) if name == "mine"));
+}
+
+#[test]
+fn a_manifest_of_an_older_server_is_read() {
+    let (_dir, home) = home_with("mine", &["rootfs/0.erofs"]);
+    let text = r#"{"name":"mine","kernel":"kernels/bzImage","initramfs":"initramfs/a.cpio",
+        "layers":["rootfs/0.erofs"],"digest":"d"}"#;
+    fs::write(home.rootfs().join("mine.json"), text).unwrap();
+    let images = images(&home, "mine").unwrap().unwrap();
+    assert_eq!(images.digest, "d");
+    assert_eq!(images.app, None);
 }
