@@ -32,6 +32,7 @@ mod mounts;
 mod network;
 
 use cmdline::{Boot, CmdlineError};
+pub(crate) use mounts::UPPER;
 
 /// Open files of every process: enough for file watchers and servers, the
 /// agent's own connections and pipes included.
@@ -120,6 +121,16 @@ fn boot() -> Result<Infallible, BootError> {
             serve(system)
         }
     }
+}
+
+/// Mounts the scratch disk, on which [`UPPER`] is, at `target` as well.
+pub(crate) fn mount_scratch(target: &str) -> io::Result<()> {
+    let text = fs::read_to_string("/proc/cmdline")?;
+    let mounted = match Boot::parse(&text).map_err(io::Error::other)? {
+        Boot::Run(plan) => mounts::scratch_again(plan.layers, target),
+        Boot::Probe => return Err(io::ErrorKind::NotFound.into()),
+    };
+    mounted.map_err(io::Error::other)
 }
 
 fn serve(system: System) -> Result<Infallible, BootError> {

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::agent::Agent;
-use crate::{exec, files, processes, relay, seed, terminals, watch};
+use crate::{exec, export, files, processes, relay, seed, terminals, watch};
 
 /// How long a new connection may take to send its first call: whoever does not
 /// know the token must not hold a place.
@@ -139,7 +139,7 @@ fn takes_input(request: &Request) -> bool {
         Request::Terminal(TerminalRequest::Open(_) | TerminalRequest::Close { .. })
         | Request::Ping
         | Request::Claim(_)
-        | Request::PrepareSeed
+        | Request::PrepareSeed(_)
         | Request::WriteFile(_)
         | Request::ReadFile { .. }
         | Request::List(_)
@@ -150,7 +150,8 @@ fn takes_input(request: &Request) -> bool {
         | Request::Watch(_)
         | Request::Revive(_)
         | Request::Freeze { .. }
-        | Request::Thaw { .. } => false,
+        | Request::Thaw { .. }
+        | Request::Export(_) => false,
     }
 }
 
@@ -162,7 +163,7 @@ fn starts_a_process(request: &Request) -> bool {
         | Request::Terminal(TerminalRequest::Open(_)) => true,
         Request::Ping
         | Request::Claim(_)
-        | Request::PrepareSeed
+        | Request::PrepareSeed(_)
         | Request::WriteFile(_)
         | Request::ReadFile { .. }
         | Request::List(_)
@@ -174,7 +175,8 @@ fn starts_a_process(request: &Request) -> bool {
         | Request::Watch(_)
         | Request::Revive(_)
         | Request::Freeze { .. }
-        | Request::Thaw { .. } => false,
+        | Request::Thaw { .. }
+        | Request::Export(_) => false,
     }
 }
 
@@ -186,7 +188,7 @@ fn admit(
 ) -> Result<(), GuestError> {
     use GuestErrorCode::{AlreadyClaimed, Unauthorized, Unclaimed};
     let fits_unclaimed = match request {
-        Request::Ping | Request::Claim(_) | Request::PrepareSeed => true,
+        Request::Ping | Request::Claim(_) | Request::PrepareSeed(_) => true,
         Request::Exec(_)
         | Request::WriteFile(_)
         | Request::ReadFile { .. }
@@ -199,7 +201,8 @@ fn admit(
         | Request::Watch(_)
         | Request::Revive(_)
         | Request::Freeze { .. }
-        | Request::Thaw { .. } => false,
+        | Request::Thaw { .. }
+        | Request::Export(_) => false,
     };
     if !agent.is_claimed() {
         return if fits_unclaimed {
@@ -221,7 +224,7 @@ fn admit(
             "the token is not this guest's",
         ));
     }
-    if matches!(request, Request::PrepareSeed) {
+    if matches!(request, Request::PrepareSeed(_)) {
         return Err(GuestError::new(
             AlreadyClaimed,
             "a claimed guest makes no seed",
@@ -247,11 +250,12 @@ async fn answer(
             let done = agent.claim(identity);
             connection.outgoing.done(done).await
         }
-        Request::PrepareSeed => {
-            let done = seed::prepare(agent).await;
+        Request::PrepareSeed(app) => {
+            let done = seed::prepare(agent, app).await;
             connection.outgoing.done(done).await
         }
         Request::Exec(spec) => exec::run(agent, connection, spec).await,
+        Request::Export(export) => export::send(agent, &mut connection.outgoing, export).await,
         Request::WriteFile(spec) => files::write(connection, spec).await,
         Request::ReadFile { path } => files::read(&mut connection.outgoing, path).await,
         Request::List(spec) => files::list(&mut connection.outgoing, spec).await,

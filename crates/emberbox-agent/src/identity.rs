@@ -17,6 +17,14 @@ use crate::system::{Machine, System};
 /// The guest's only network device.
 pub(crate) const NETWORK_DEVICE: &str = "eth0";
 
+/// The files that say who a guest is.
+pub(crate) const FILES: [&str; 3] = ["/etc/hostname", HOSTS, "/etc/machine-id"];
+
+const HOSTS: &str = "/etc/hosts";
+
+/// What every guest calls itself.
+const LOCALHOST: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n";
+
 /// Longest host name Linux takes (`HOST_NAME_MAX`).
 const HOSTNAME_LENGTH: usize = 64;
 
@@ -102,11 +110,14 @@ fn write_name(system: &System, name: &NewName) -> Result<(), GuestError> {
     Ok(())
 }
 
-/// Makes the files of an identity empty regular files on the scratch disk, so
-/// that a claim only has to fill them, and a template's own do not show.
+/// Makes the files of an identity regular files on the scratch disk that say
+/// nothing, so that a claim only has to fill them, and a template's own do not
+/// show.
 pub(crate) fn clear(system: &System) -> io::Result<()> {
-    for path in ["/etc/hostname", "/etc/hosts", "/etc/machine-id"] {
-        write_plain(&system.path(path), b"")?;
+    for path in FILES {
+        // A template's app may speak to itself before there is a claim.
+        let content = if path == HOSTS { LOCALHOST } else { "" };
+        write_plain(&system.path(path), content.as_bytes())?;
     }
     // Saved randomness would be the same in every restore.
     for path in [

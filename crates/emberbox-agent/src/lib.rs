@@ -19,6 +19,7 @@ mod agent;
 pub mod boot;
 mod connection;
 mod exec;
+mod export;
 mod files;
 mod freezer;
 mod identity;

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use emberbox_guest::process::TEXT_SHOWN;
 use emberbox_guest::{
-    FromAgent, GuestError, GuestErrorCode, ProcessEnd, ProcessInfo, ProcessRequest, ProcessSpec,
+    ExitStatus, FromAgent, GuestError, GuestErrorCode, ProcessEnd, ProcessInfo, ProcessRequest,
+    ProcessSpec,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -34,7 +35,7 @@ pub(crate) use table::Processes;
 const ORDERS: usize = 16;
 
 /// One background process, running or ended.
-struct Process {
+pub(crate) struct Process {
     pid: u32,
     name: Option<String>,
     command: String,
@@ -101,7 +102,8 @@ pub(crate) async fn answer(
     }
 }
 
-fn start(agent: &Arc<Agent>, spec: &ProcessSpec) -> Result<Arc<Process>, GuestError> {
+/// Starts a process; it lives on its own from here.
+pub(crate) fn start(agent: &Arc<Agent>, spec: &ProcessSpec) -> Result<Arc<Process>, GuestError> {
     agent.processes.admit()?;
     let started = exec::start(agent, &spec.exec)?;
     let (orders, ordered) = mpsc::channel(ORDERS);
@@ -167,6 +169,23 @@ impl Process {
             ended: *self.end.borrow(),
             written: self.log().end(),
         }
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn status(&self) -> Option<ExitStatus> {
+        self.end.borrow().map(|end| end.status)
+    }
+
+    /// The last of what it wrote, at most `limit` bytes.
+    pub(crate) fn last_words(&self, limit: usize) -> String {
+        let log = self.log();
+        let mut from = log.end().saturating_sub(limit as u64);
+        let mut words = Vec::new();
+        while let Some(piece) = log.read(from) {
+            from = piece.offset + piece.data.len() as u64;
+            words.extend_from_slice(&piece.data);
+        }
+        String::from_utf8_lossy(&words).into_owned()
     }
 
     fn is_live(&self) -> bool {

@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::frame::{self, FrameError};
 use crate::{
-    Entry, ExecSpec, ExitStatus, FileStat, FromAgent, GENERATION, GuestError, Identity, ListSpec,
-    OutputStream, Pong, Request, Revival, ToAgent, Token, WriteSpec,
+    App, Entry, ExecSpec, ExitStatus, Export, FileStat, FromAgent, GENERATION, GuestError,
+    Identity, ListSpec, OutputStream, Pong, Request, Revival, ToAgent, Token, WriteSpec,
 };
 
 mod changes;
@@ -28,7 +28,7 @@ mod terminal;
 
 pub use changes::WatchCall;
 pub use exec::{ExecCall, ExecEvent, ExecOutput};
-pub use file::{FileReader, FileWriter};
+pub use file::{ArchiveReader, FileReader, FileWriter};
 pub use process::{ProcessEvent, ProcessFollow};
 pub use terminal::{TerminalEvent, TerminalInput, TerminalOutput};
 
@@ -181,10 +181,20 @@ impl GuestClient {
         self.plain(Request::Thaw { unix_time_ns }, ANSWER).await
     }
 
-    /// Warms an unclaimed guest for a memory snapshot.
-    pub async fn prepare_seed(&self) -> Result<(), ClientError> {
-        self.plain_as(Token::UNCLAIMED, Request::PrepareSeed, PREPARE_SEED)
+    /// Warms an unclaimed guest for a memory snapshot, with its app running if
+    /// it has one.
+    pub async fn prepare_seed(&self, app: Option<App>) -> Result<(), ClientError> {
+        let patience = app.as_ref().map_or(0, |app| app.patience_ms);
+        let within = PREPARE_SEED + Duration::from_millis(patience);
+        self.plain_as(Token::UNCLAIMED, Request::PrepareSeed(app), within)
             .await
+    }
+
+    /// Ends every process of the guest and reads its files as a tar archive.
+    /// What is in it is the guest's own word.
+    pub async fn export(&self, export: Export) -> Result<ArchiveReader, ClientError> {
+        let call = self.begin(Request::Export(export)).await?;
+        Ok(ArchiveReader::new(call))
     }
 
     /// Writes the guest's dirty pages to its scratch disk.

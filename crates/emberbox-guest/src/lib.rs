@@ -30,8 +30,9 @@ pub mod watch;
 pub mod client;
 
 pub use message::{
-    Entry, ExecSpec, ExitStatus, FileKind, FileStat, FromAgent, GuestError, GuestErrorCode,
-    Identity, ListSpec, NewName, OutputStream, Pong, Request, Revival, ToAgent, WriteSpec,
+    App, Entry, ExecSpec, ExitStatus, Export, FileKind, FileStat, FromAgent, GuestError,
+    GuestErrorCode, Identity, ListSpec, NewName, OutputStream, Pong, Request, Revival, ToAgent,
+    WriteSpec,
 };
 pub use process::{ProcessEnd, ProcessInfo, ProcessRequest, ProcessSpec};
 pub use terminal::{TerminalRequest, TerminalSize, TerminalSpec};
@@ -40,7 +41,7 @@ pub use watch::{ChangeKind, FileChange, WatchEvent, WatchSpec};
 
 /// The protocol's generation. A host refuses an agent of another one: seeds
 /// and running guests outlive an upgrade of the server.
-pub const GENERATION: u16 = 1;
+pub const GENERATION: u16 = 2;
 
 /// The TCP port the agent listens on. Below 1024, where no user's app lives;
 /// the preview proxy refuses it.

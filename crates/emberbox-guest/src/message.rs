@@ -37,9 +37,10 @@ pub enum Request {
     /// when everything of it is in force.
     Claim(Identity),
     /// Runs the shell and language runtimes once and writes dirty pages back,
-    /// so that a memory snapshot taken now restores warm. Unclaimed only.
-    /// Answers [`FromAgent::Done`].
-    PrepareSeed,
+    /// so that a memory snapshot taken now restores warm; with an app, starts
+    /// it first and waits until it is ready. Unclaimed only. Answers
+    /// [`FromAgent::Done`].
+    PrepareSeed(Option<App>),
     /// Runs a command: [`FromAgent::Started`], any number of
     /// [`FromAgent::Output`], then [`FromAgent::Exited`].
     Exec(ExecSpec),
@@ -98,6 +99,20 @@ pub enum Request {
         /// Wall clock, nanoseconds since the Unix epoch.
         unix_time_ns: u64,
     },
+    /// Kills every process but the agent's own, then sends files as a tar
+    /// archive: `Data` frames, then [`FromAgent::End`]. The guest is of no use
+    /// for anything else afterwards.
+    Export(Export),
+}
+
+/// Which files an export holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Export {
+    /// What differs from the layers the guest booted from, in overlayfs' own
+    /// form: a character device 0:0 for what is gone, and its attributes.
+    Changes,
+    /// The whole root file system as a process sees it.
+    Everything,
 }
 
 /// What makes a restored guest this sandbox and no other.
@@ -158,6 +173,18 @@ pub struct ExecSpec {
     pub timeout_ms: u64,
     /// Whether `Data` frames follow for its stdin; `/dev/null` otherwise.
     pub stdin: bool,
+}
+
+/// What a template runs for its user.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Runs it. Its `timeout_ms` is 0: none.
+    pub start: ExecSpec,
+    /// Exits with 0 once it is ready; without it, it is when it has been
+    /// started. Its `timeout_ms` is for one try.
+    pub ready: Option<ExecSpec>,
+    /// How long it may take until it is ready, in milliseconds.
+    pub patience_ms: u64,
 }
 
 /// A file to write.

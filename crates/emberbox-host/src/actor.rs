@@ -30,6 +30,7 @@ use crate::snapshots::Snapshots;
 mod make;
 mod take;
 
+pub(crate) use make::unix_time_ns;
 use take::Taking;
 
 /// Requests waiting for one VM; more callers wait in line.

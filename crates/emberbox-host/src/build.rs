@@ -1,14 +1,36 @@
 //! What a build is asked for, what it says while it goes on, and how it ends.
+//!
+//! ```text
+//! base ─▶ step ─▶ … ─▶ settings ─▶ image ─▶ seed ─▶ two restores ─▶ vouched for
+//!    each a layer, remembered by all that decides it
+//! ```
+//!
+//! Invariants: nothing of a base image and no step runs on this machine, only
+//! in a VM of its own; what a build publishes before it is proven is noted, and
+//! goes if the build does not come to its end.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 
 use emberbox_core::{BuildErrorCode, BuildId, BuildSpec, BuildState};
+use emberbox_image::{
+    ArchiveError, BASE_TEMPLATE, BuildDir, Home, ImageError, PublishedImage, Stack, TemplateApp,
+};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+use crate::actor::{Parts, report};
 use crate::{Host, HostError};
+
+mod base;
+mod guest;
+mod lines;
+mod prove;
+mod shell;
+mod step;
 
 /// One build, as the host is asked for it.
 #[derive(Debug)]
@@ -99,6 +121,26 @@ pub struct BuildFailure {
     pub message: String,
 }
 
+impl BuildFailure {
+    pub(crate) fn new(code: BuildErrorCode, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { code, message }
+    }
+
+    fn cancelled() -> Self {
+        Self::new(BuildErrorCode::BuildCancelled, "the build was cancelled")
+    }
+
+    /// Something of this host failed: it is the operator's to know what.
+    fn internal(doing: &str, error: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error = report(error), "a build cannot {doing}");
+        Self::new(
+            BuildErrorCode::Internal,
+            format!("the host could not {doing}"),
+        )
+    }
+}
+
 impl Host {
     /// Builds an image, certifies it, and publishes it. Runs to its end unless
     /// it is cancelled; what a build leaves that breaks off is removed by the
@@ -107,17 +149,184 @@ impl Host {
         self: &Arc<Self>,
         request: BuildRequest,
     ) -> Result<BuiltImage, BuildFailure> {
-        drop(request);
-        Err(BuildFailure {
-            code: BuildErrorCode::Internal,
-            message: "this host cannot build images".to_owned(),
-        })
+        let host = Arc::clone(self);
+        let built = tokio::spawn(async move { Work::begin(host, request).await?.run().await });
+        let built = built.await;
+        built.unwrap_or_else(|error| Err(BuildFailure::internal("go on with it", &error)))
     }
 
     /// Removes an image, and the layers that no other image needs. Sandboxes
     /// that run from it go on. Idempotent.
     pub async fn remove_image(&self, image: &str) -> Result<(), HostError> {
-        tracing::debug!(image, "this host has built no images");
+        let parts = Arc::clone(&self.parts);
+        let image = image.to_owned();
+        let removed = spawn_blocking(move || parts.remove_image(&image)).await;
+        removed.map_err(HostError::start)?
+    }
+}
+
+impl Parts {
+    fn remove_image(&self, image: &str) -> Result<(), HostError> {
+        let home = self.seeds.home();
+        if let Ok(Some(images)) = emberbox_image::images(home, image) {
+            self.seeds.forget(&images).map_err(HostError::start)?;
+        }
+        let records = self.ledger.records().map_err(HostError::start)?;
+        let running = records.into_iter().flat_map(|record| record.images.layers);
+        let paused = self.snapshots.layers().map_err(HostError::start)?;
+        let in_use: Vec<_> = running.chain(paused).collect();
+        emberbox_image::remove_image(home, image, &in_use).map_err(HostError::start)
+    }
+
+    /// Removes what builds left that ended with their process.
+    pub(crate) fn sweep_builds(&self) -> Result<(), HostError> {
+        let home = self.seeds.home();
+        let doubted = emberbox_image::sweep_builds(home).map_err(HostError::start)?;
+        // Also without one: there may be layers that nobody needs.
+        for image in doubted.iter().map(String::as_str).chain([""]) {
+            self.remove_image(image)?;
+        }
         Ok(())
     }
+}
+
+/// One build under way.
+struct Work {
+    host: Arc<Host>,
+    spec: BuildSpec,
+    registry: RegistryAccess,
+    events: mpsc::Sender<BuildEvent>,
+    cancel: CancellationToken,
+    dir: Arc<BuildDir>,
+    cached_steps: u32,
+}
+
+impl Work {
+    async fn begin(host: Arc<Host>, request: BuildRequest) -> Result<Self, BuildFailure> {
+        let home = host.parts.seeds.home().clone();
+        let name = request.build.to_string();
+        let dir = blocking("begin", move || BuildDir::create(&home, &name)).await?;
+        Ok(Self {
+            host,
+            spec: request.spec,
+            registry: request.registry,
+            events: request.events,
+            cancel: request.cancel,
+            dir: Arc::new(dir),
+            cached_steps: 0,
+        })
+    }
+
+    async fn run(mut self) -> Result<BuiltImage, BuildFailure> {
+        self.enter(BuildState::Building).await?;
+        let stack = self.base().await?;
+        let stack = self.steps(stack).await?;
+        let stack = self.configured(stack).await?;
+        let size_bytes = stack.bytes();
+        let layers = u32::try_from(stack.layers.len()).unwrap_or(u32::MAX);
+        let image = self.publish(stack).await?;
+        let proven = self.prove(&image).await;
+        if let Err(failure) = proven {
+            // Another build may have vouched for the same before.
+            if !image.known
+                && let Err(error) = self.host.remove_image(&image.name).await
+            {
+                tracing::warn!(error = report(&error), "an image that failed stays");
+            }
+            return Err(failure);
+        }
+        let dir = Arc::clone(&self.dir);
+        blocking("finish", move || dir.vouch()).await?;
+        Ok(BuiltImage {
+            image: image.name,
+            digest: image.digest,
+            size_bytes,
+            layers,
+            cached_steps: self.cached_steps,
+            app_running: self.spec.start_cmd.is_some(),
+        })
+    }
+
+    async fn publish(&self, stack: Stack) -> Result<PublishedImage, BuildFailure> {
+        let (home, dir) = (self.home(), Arc::clone(&self.dir));
+        let app = self.spec.start_cmd.as_deref().map(|start| {
+            let command = |line| shell::as_user(&self.spec.user, &self.spec.workdir, line);
+            TemplateApp {
+                start: command(start),
+                ready: self.spec.ready_cmd.as_deref().map(command),
+            }
+        });
+        blocking("publish the image", move || {
+            let image = emberbox_image::publish_image(&home, &stack, app, BASE_TEMPLATE)?;
+            if !image.known {
+                dir.doubt(&image.name)?;
+            }
+            Ok(image)
+        })
+        .await
+    }
+
+    async fn prove(&self, image: &PublishedImage) -> Result<(), BuildFailure> {
+        self.enter(BuildState::Snapshotting).await?;
+        self.snapshot(image).await?;
+        self.enter(BuildState::Certifying).await?;
+        self.certify(image).await?;
+        self.enter(BuildState::Distributing).await?;
+        self.unless_cancelled(async { Ok(()) }).await
+    }
+
+    async fn enter(&self, state: BuildState) -> Result<(), BuildFailure> {
+        self.tell(BuildEvent::Entered(state)).await
+    }
+
+    /// Waits for a slow reader; one that is gone wants to know nothing.
+    async fn tell(&self, event: BuildEvent) -> Result<(), BuildFailure> {
+        self.unless_cancelled(async {
+            let _ = self.events.send(event).await;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn say(&self, line: impl Into<String>) -> Result<(), BuildFailure> {
+        let line = line.into();
+        self.tell(BuildEvent::Output { step: None, line }).await
+    }
+
+    /// Drops `work` when the build is cancelled: it must leave nothing then.
+    async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, BuildFailure>>,
+    ) -> Result<T, BuildFailure> {
+        let done = self.cancel.run_until_cancelled(work).await;
+        done.unwrap_or_else(|| Err(BuildFailure::cancelled()))
+    }
+
+    fn home(&self) -> Home {
+        self.host.parts.seeds.home().clone()
+    }
+}
+
+/// Runs blocking work of the image crate. It runs on when the build is
+/// cancelled, and holds the build's directory until it is done.
+async fn blocking<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, BuildFailure> {
+    let done = spawn_blocking(work).await;
+    let done = done.map_err(|error| BuildFailure::internal(doing, &error))?;
+    done.map_err(|error| explain(doing, error))
+}
+
+/// What of an image's failure is its author's to know.
+fn explain(doing: &str, error: ImageError) -> BuildFailure {
+    let code = match &error {
+        ImageError::Unsupported(_) => BuildErrorCode::UnsupportedBaseImage,
+        ImageError::Archive(ArchiveError::Refused { .. } | ArchiveError::Damaged(_)) => {
+            BuildErrorCode::ImageRefused
+        }
+        ImageError::Archive(ArchiveError::Limit { .. }) => BuildErrorCode::ImageTooLarge,
+        _ => return BuildFailure::internal(doing, &error),
+    };
+    BuildFailure::new(code, error.to_string())
 }

@@ -205,7 +205,7 @@ pub struct HostFacts {
 
 /// One compute host.
 pub struct Host {
-    parts: Arc<Parts>,
+    pub(crate) parts: Arc<Parts>,
     engine: Arc<Qemu>,
     vms: Mutex<HashMap<VmId, Handle>>,
     /// Held while there is looked for room and taken.
@@ -270,6 +270,7 @@ impl Host {
             data_dir,
         });
         host.adopt_or_reap().await?;
+        host.parts.sweep_builds()?;
         Ok((host, receiver))
     }
 
@@ -567,7 +568,7 @@ impl Host {
         });
     }
 
-    fn images(&self, image: &str) -> Result<GuestImages, HostError> {
+    pub(crate) fn images(&self, image: &str) -> Result<GuestImages, HostError> {
         emberbox_image::images(self.parts.seeds.home(), image)
             .map_err(HostError::start)?
             .ok_or_else(|| HostError::UnknownImage(image.to_owned()))

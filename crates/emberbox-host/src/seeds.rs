@@ -15,16 +15,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use emberbox_core::{Shape, VmId};
-use emberbox_image::{GuestImages, Home};
+use emberbox_guest::{App, ExecSpec};
+use emberbox_image::{GuestImages, Home, TemplateApp};
 use emberbox_runtime::net::SlotPool;
 use emberbox_runtime::seed::{self, SeedFiles};
 use emberbox_runtime::{Engine, EngineDescription};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::host::{HostError, boot_images};
 use crate::ledger::{Ledger, Record};
@@ -32,6 +34,13 @@ use crate::ledger::{Ledger, Record};
 /// Seeds kept in one home. A default one takes 150 to 250 MB of disk; the one
 /// that was not used for longest goes.
 const MAX_SEEDS: usize = 32;
+
+/// How long a template's app may take until it is ready: a development server
+/// that compiles everything at its start takes minutes under emulation.
+const APP_READY: Duration = Duration::from_secs(300);
+
+/// How long one try whether it is may take.
+const READY_TRY: Duration = Duration::from_secs(20);
 
 const MANIFEST: &str = "manifest.json";
 
@@ -93,6 +102,18 @@ impl Seeds {
         images: &GuestImages,
         shape: Shape,
     ) -> Result<SeedFiles, HostError> {
+        let never = CancellationToken::new();
+        self.ensure_unless(images, shape, &never).await
+    }
+
+    /// The same, given up when `cancel` says so: that is an error, and leaves
+    /// nothing.
+    pub(crate) async fn ensure_unless(
+        &self,
+        images: &GuestImages,
+        shape: Shape,
+        cancel: &CancellationToken,
+    ) -> Result<SeedFiles, HostError> {
         let _turn = self.turn.acquire().await.map_err(HostError::start)?;
         if let Some(files) = self.find(images, shape) {
             return Ok(files);
@@ -107,12 +128,18 @@ impl Seeds {
             return Ok(files);
         }
         self.evict().map_err(HostError::start)?;
-        self.take(images, shape, &dir).await?;
+        self.take(images, shape, &dir, cancel).await?;
         tracing::info!(images = images.digest, %shape, "seed taken");
         Ok(SeedFiles::in_dir(&dir))
     }
 
-    async fn take(&self, images: &GuestImages, shape: Shape, dir: &Path) -> Result<(), HostError> {
+    async fn take(
+        &self,
+        images: &GuestImages,
+        shape: Shape,
+        dir: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<(), HostError> {
         let slot = self.slots.take().await.map_err(HostError::start)?;
         let record = Record {
             vm: VmId::generate(),
@@ -124,7 +151,7 @@ impl Seeds {
         };
         // The lock is ours: what stands here was left by a crash.
         let unfinished = dir.with_extension("unfinished");
-        let taken = async {
+        let taken = cancel.run_until_cancelled(async {
             self.ledger.put(&record).map_err(HostError::start)?;
             let _ = fs::remove_dir_all(&unfinished);
             fs::create_dir(&unfinished).map_err(HostError::start)?;
@@ -132,18 +159,42 @@ impl Seeds {
             emberbox_image::make_scratch(&spec.scratch, shape.disk_mib)
                 .map_err(HostError::start)?;
             let files = SeedFiles::in_dir(&unfinished);
-            seed::take(&*self.engine, &spec, &files)
+            seed::take(&*self.engine, &spec, images.app.as_ref().map(app), &files)
                 .await
                 .map_err(HostError::start)?;
             self.write_manifest(images, shape, &unfinished)
                 .map_err(HostError::start)?;
             fs::rename(&unfinished, dir).map_err(HostError::start)
-        }
-        .await;
+        });
+        let taken = match taken.await {
+            Some(taken) => taken,
+            None => {
+                let place = self.ledger.place(&record.vm);
+                self.engine.reap(&place).await.map_err(HostError::start)?;
+                Err(HostError::start("the seed is not wanted any more"))
+            }
+        };
         let _ = fs::remove_dir_all(&unfinished);
         self.slots.discard(&slot).await.map_err(HostError::start)?;
         self.ledger.remove(&record.vm).map_err(HostError::start)?;
         taken
+    }
+
+    /// Removes every seed of these images that this engine can use. A VM that
+    /// was restored needs its seed's files no longer.
+    pub(crate) fn forget(&self, images: &GuestImages) -> io::Result<()> {
+        for entry in fs::read_dir(self.home.seeds())? {
+            let dir = entry?.path();
+            let Ok(text) = fs::read(dir.join(MANIFEST)) else {
+                continue;
+            };
+            let manifest: serde_json::Value = serde_json::from_slice(&text)?;
+            if manifest["images"] == *images.digest {
+                fs::remove_file(dir.join(MANIFEST))?;
+                fs::remove_dir_all(dir)?;
+            }
+        }
+        Ok(())
     }
 
     fn write_manifest(&self, images: &GuestImages, shape: Shape, dir: &Path) -> io::Result<()> {
@@ -190,6 +241,25 @@ impl Seeds {
             fs::remove_dir_all(dir)?;
         }
         Ok(())
+    }
+}
+
+/// A template's app as the agent takes it.
+pub(crate) fn app(app: &TemplateApp) -> App {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let command = |command: &String, timeout_ms| ExecSpec {
+        command: command.clone(),
+        cwd: "/".to_owned(),
+        timeout_ms,
+        ..ExecSpec::default()
+    };
+    App {
+        start: command(&app.start, 0),
+        ready: app
+            .ready
+            .as_ref()
+            .map(|ready| command(ready, millis(READY_TRY))),
+        patience_ms: millis(APP_READY),
     }
 }
 

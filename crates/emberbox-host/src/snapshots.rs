@@ -240,12 +240,24 @@ impl Snapshots {
 
     /// The VMs whose life ended with a snapshot.
     pub(crate) fn ended(&self) -> io::Result<HashSet<VmId>> {
-        let manifests = self.list()?.into_iter().filter_map(|id| {
+        let ended = self
+            .manifests()?
+            .filter(|manifest| manifest.after == After::End);
+        Ok(ended.map(|manifest| manifest.vm).collect())
+    }
+
+    /// The layers that snapshots need to be restored.
+    pub(crate) fn layers(&self) -> io::Result<Vec<PathBuf>> {
+        let images = self.manifests()?.map(|manifest| manifest.images);
+        Ok(images.flat_map(|images| images.layers).collect())
+    }
+
+    /// Those that can be read.
+    fn manifests(&self) -> io::Result<impl Iterator<Item = Manifest>> {
+        Ok(self.list()?.into_iter().filter_map(|id| {
             let bytes = fs::read(self.root.join(id.as_str()).join(MANIFEST)).ok()?;
             Manifest::from_json(&bytes).ok()
-        });
-        let ended = manifests.filter(|manifest| manifest.after == After::End);
-        Ok(ended.map(|manifest| manifest.vm).collect())
+        }))
     }
 
     /// Reads a seed's memory only once, however many snapshots link to it.

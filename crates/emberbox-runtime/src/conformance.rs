@@ -158,7 +158,7 @@ impl Fixture {
                 let spec = self.plan().await?;
                 (self.make_scratch)(&spec.scratch, SHAPE.disk_mib).map_err(failed)?;
                 let files = SeedFiles::in_dir(&dir);
-                let taken = seed::take(&*self.engine, &spec, &files)
+                let taken = seed::take(&*self.engine, &spec, None, &files)
                     .await
                     .map_err(failed);
                 self.remove(&spec).await?;

@@ -1,7 +1,7 @@
 //! How an identity-free memory snapshot is taken.
 //!
 //! ```text
-//! cold boot ─▶ agent answers ─▶ warm up ─▶ pause ─▶ save ─▶ stop
+//! cold boot ─▶ agent answers ─▶ app, warm up ─▶ pause ─▶ save ─▶ stop
 //! ```
 //!
 //! Invariants: the guest is never claimed, so the seed holds no token, name,
@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use emberbox_guest::Token;
 use emberbox_guest::client::{ClientError, GuestClient};
+use emberbox_guest::{App, Token};
 use tokio::time::Instant;
 
 use crate::disk;
@@ -68,11 +68,16 @@ pub enum SeedError {
     Files(#[from] io::Error),
 }
 
-/// Boots `spec`, prepares it and writes its seed into `files`, whose directory
+/// Boots `spec`, prepares it, with its app running if it has one, and writes its seed into `files`, whose directory
 /// must exist. The VM is gone afterwards;
 /// the slot and the VM's directory are the caller's to remove.
-pub async fn take(engine: &dyn Engine, spec: &VmSpec, files: &SeedFiles) -> Result<(), SeedError> {
-    let taken = boot_and_save(engine, spec, files).await;
+pub async fn take(
+    engine: &dyn Engine,
+    spec: &VmSpec,
+    app: Option<App>,
+    files: &SeedFiles,
+) -> Result<(), SeedError> {
+    let taken = boot_and_save(engine, spec, app, files).await;
     if taken.is_err() {
         engine.reap(&spec.place).await?;
         for file in files.each() {
@@ -86,6 +91,7 @@ pub async fn take(engine: &dyn Engine, spec: &VmSpec, files: &SeedFiles) -> Resu
 async fn boot_and_save(
     engine: &dyn Engine,
     spec: &VmSpec,
+    app: Option<App>,
     files: &SeedFiles,
 ) -> Result<(), SeedError> {
     let vm: Arc<dyn Vm> = engine.boot(spec, BootPurpose::Seed).await?;
@@ -99,7 +105,7 @@ async fn boot_and_save(
             return Err(EngineError::Start { detail }.into());
         }
     }
-    guest.prepare_seed().await?;
+    guest.prepare_seed(app).await?;
     drop(guest);
     vm.pause().await?;
     vm.snapshot(&files.snapshot).await?;

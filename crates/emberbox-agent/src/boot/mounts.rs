@@ -21,6 +21,8 @@ const DEVICE_PAUSE: Duration = Duration::from_millis(1);
 /// Where the new root is put together, in the initramfs.
 const ROOT: &str = "/sysroot";
 const SCRATCH: &str = "/scratch";
+/// What differs from the layers, on the scratch disk.
+pub(crate) const UPPER: &str = "upper";
 /// Short, because all of them stand in one option string of at most a page.
 const LAYERS: &str = "/l";
 
@@ -70,7 +72,7 @@ pub(super) fn switch_to_root(layers: usize) -> Result<(), BootError> {
     lower.reverse();
     let noatime = MsFlags::MS_NOATIME;
     attach_disk(layers, "ext4", SCRATCH, noatime, SCRATCH_OPTIONS)?;
-    let (upper, work) = (format!("{SCRATCH}/upper"), format!("{SCRATCH}/work"));
+    let (upper, work) = (format!("{SCRATCH}/{UPPER}"), format!("{SCRATCH}/work"));
     make_directory(&upper, 0o755)?;
     make_directory(&work, 0o755)?;
     // Without redirect_dir a rename of a template's directory is refused.
@@ -90,6 +92,12 @@ pub(super) fn switch_to_root(layers: usize) -> Result<(), BootError> {
     std::env::set_current_dir("/").doing("enter the new root")?;
     make_directory("/tmp", 0o1777)?;
     make_directory("/workspace", 0o755)
+}
+
+/// Mounts the scratch disk, which is in use, a second time. It comes after
+/// `layers` disks.
+pub(super) fn scratch_again(layers: usize, target: &str) -> Result<(), BootError> {
+    attach_disk(layers, "ext4", target, MsFlags::MS_NOATIME, "")
 }
 
 /// Waits until `path` is there.

@@ -42,7 +42,7 @@ async fn a_guest_is_claimed_once() {
     let again = guest.client.claim(identity()).await;
     assert_eq!(refusal(again), GuestErrorCode::AlreadyClaimed);
     let mut wire = guest.wire().await;
-    wire.send(&call(token(), Request::PrepareSeed)).await;
+    wire.send(&call(token(), Request::PrepareSeed(None))).await;
     let Some(FromAgent::Failed(error)) = wire.answer().await else {
         panic!("a claimed guest made a seed");
     };

@@ -7,8 +7,12 @@ use std::fs;
 
 use crate::system::System;
 
-/// A template's variables, `NAME=value` a line; `#` begins a comment.
-const TEMPLATE_FILE: &str = "/etc/emberbox/env";
+/// The base template's variables, `NAME=value` a line; `#` begins a comment.
+const BASE_FILE: &str = "/etc/emberbox/env";
+
+/// Those of a template that was built from it, `NAME=value` and a NUL byte
+/// each; they win.
+const TEMPLATE_FILE: &str = "/etc/emberbox/template.env";
 
 /// Every command has these unless somebody says otherwise.
 const BASE: [(&str, &str); 7] = [
@@ -38,20 +42,21 @@ pub(crate) enum EnvironmentError {
 pub(crate) struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// The base and the template's own, as the template wrote them: a line
-    /// that is no variable is skipped.
+    /// The base and the template's own, as the template wrote them: what is no
+    /// variable is skipped.
     pub(crate) fn of_template(system: &System) -> Self {
         let mut environment = Self(
             BASE.iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
         );
-        let text = fs::read_to_string(system.path(TEMPLATE_FILE)).unwrap_or_default();
-        for line in text
+        let read = |path| fs::read_to_string(system.path(path)).unwrap_or_default();
+        let (base, template) = (read(BASE_FILE), read(TEMPLATE_FILE));
+        let base = base
             .lines()
-            .filter(|line| !line.trim_start().starts_with('#'))
-        {
-            if let Some((name, value)) = line.split_once('=') {
+            .filter(|line| !line.trim_start().starts_with('#'));
+        for variable in base.chain(template.split('\0')) {
+            if let Some((name, value)) = variable.split_once('=') {
                 // Skipped for the same reason.
                 let _ = environment.extend(&[(name.trim().to_owned(), value.to_owned())]);
             }

@@ -60,9 +60,16 @@ fn a_seed_keeps_no_identity() {
     fs::write(at("root/.bash_history"), "secret").unwrap();
     let system = System::new(root.path(), Machine::Shared).unwrap();
     clear(&system).unwrap();
-    for empty in ["etc/hostname", "etc/hosts", "etc/machine-id"] {
-        assert_eq!(fs::read(at(empty)).unwrap(), b"");
-        assert!(fs::symlink_metadata(at(empty)).unwrap().is_file());
+    for (file, content) in [
+        ("etc/hostname", ""),
+        (
+            "etc/hosts",
+            "127.0.0.1 localhost\n::1 localhost ip6-localhost\n",
+        ),
+        ("etc/machine-id", ""),
+    ] {
+        assert_eq!(fs::read_to_string(at(file)).unwrap(), content);
+        assert!(fs::symlink_metadata(at(file)).unwrap().is_file());
     }
     assert_eq!(fs::read(at("target")).unwrap(), b"untouched");
     assert!(!at("var/lib/systemd/random-seed").exists());

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{ANSWER, Call, ClientError, FileStat, FromAgent, ToAgent};
+use super::{ANSWER, Call, ClientError, FileStat, FromAgent, PREPARE_SEED, ToAgent};
 use crate::message::CHUNK;
 
 /// A file on its way into a guest.
@@ -57,6 +57,30 @@ impl FileReader {
     /// The next bytes, or `None` at the end. Not cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         match self.call.answer(ANSWER).await? {
+            FromAgent::Data(data) => Ok(Some(data)),
+            FromAgent::End { .. } => {
+                self.call.finish();
+                Ok(None)
+            }
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+}
+
+/// Many files on their way out of a guest, as one archive.
+pub struct ArchiveReader {
+    call: Call,
+}
+
+impl ArchiveReader {
+    pub(super) fn new(call: Call) -> Self {
+        Self { call }
+    }
+
+    /// The next bytes, or `None` at the end. Not cancel-safe.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        // Looking for what has changed may take as long as warming a seed.
+        match self.call.answer(PREPARE_SEED).await? {
             FromAgent::Data(data) => Ok(Some(data)),
             FromAgent::End { .. } => {
                 self.call.finish();

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use emberbox_core::{SandboxId, VmId};
 use emberbox_guest::client::GuestClient;
-use emberbox_guest::{Identity, NewName, Revival};
+use emberbox_guest::{Identity, NewName, ProcessSpec, Revival};
+use emberbox_image::TemplateApp;
 use emberbox_runtime::net::{Dialer, Slot};
 use emberbox_runtime::seed::{COLD_BOOT, SeedFiles};
 use emberbox_runtime::{BootImages, BootPurpose, EngineError, ExitReason, Vm, VmSpec, disk};
@@ -19,6 +20,7 @@ use super::take::thaw;
 use super::{Adopted, Parts, Running, report};
 use crate::host::{BootPath, CreateVm, Created, HostError, Origin, boot_images};
 use crate::ledger::Record;
+use crate::seeds;
 use crate::snapshots::Snapshot;
 
 /// How long a restored guest may take to answer. It needs 0.2 s on an idle
@@ -72,6 +74,9 @@ impl Parts {
             None => (BootPath::Cold, self.boot(&spec).await?),
         };
         let guest = self.claim(&spec, &*vm, request, boot_path).await?;
+        if let (BootPath::Cold, Some(app)) = (boot_path, &images.app) {
+            start_app(&guest, app).await?;
+        }
         self.ready(record, started, boot_path, running(vm, guest, &spec))
     }
 
@@ -299,12 +304,22 @@ async fn answers(guest: &GuestClient, vm: &dyn Vm, patience: Duration) -> Result
     }
 }
 
+/// Starts what a seed would have had running already; it becomes ready later.
+async fn start_app(guest: &GuestClient, app: &TemplateApp) -> Result<(), HostError> {
+    let spec = ProcessSpec {
+        exec: seeds::app(app).start,
+        name: Some("app".to_owned()),
+    };
+    let started = guest.start_process(spec).await;
+    started.map(drop).map_err(HostError::start)
+}
+
 /// An identifier as a host name: no underscore.
 fn hostname(sandbox: &SandboxId) -> String {
     sandbox.as_str().replace('_', "-")
 }
 
-pub(super) fn unix_time_ns() -> u64 {
+pub(crate) fn unix_time_ns() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }

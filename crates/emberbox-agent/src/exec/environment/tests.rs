@@ -61,3 +61,18 @@ fn impossible_variables_are_refused_without_their_value() {
     assert_eq!(error, EnvironmentError::Value("KEY".into()));
     assert!(!error.to_string().contains("secret"));
 }
+
+#[test]
+fn a_built_templates_variables_win_and_may_have_lines() {
+    let root = tempfile::TempDir::new().unwrap();
+    let dir = root.path().join("etc/emberbox");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("env"), "A=base\nB=base\n").unwrap();
+    std::fs::write(dir.join("template.env"), "A=two\nlines\0#C=kept\0").unwrap();
+    let system = System::new(root.path(), crate::Machine::Shared).unwrap();
+    let all = Environment::of_template(&system).with(&[]).unwrap();
+    for variable in ["A=two\nlines", "B=base", "#C=kept"] {
+        let variable = CString::new(variable).unwrap();
+        assert!(all.contains(&variable), "{variable:?}");
+    }
+}

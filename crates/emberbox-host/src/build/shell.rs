@@ -1,0 +1,39 @@
+//! Commands of a spec, as root's shell in a guest runs them.
+
+/// A command that runs `line` as `user` in `workdir`, which is made, and given
+/// to the user, if it is not there. Only what every image of the Debian family
+/// has is used for that.
+pub(super) fn as_user(user: &str, workdir: &str, line: &str) -> String {
+    let directory = quote(workdir);
+    if user == "root" {
+        return format!(
+            "[ -d {directory} ] || mkdir -p {directory}; cd {directory} || exit 126\n{line}"
+        );
+    }
+    let (name, group) = user.split_once(':').unwrap_or((user, ""));
+    let (name, group, line) = (quote(name), quote(group), quote(line));
+    // A number need not be anybody's; then it has no group but root's and no
+    // home, as container engines have it.
+    format!(
+        "name={name} group={group} line={line}\n\
+         if entry=$(getent passwd \"$name\"); then\n\
+           uid=$(echo \"$entry\" | cut -d: -f3) groups=--init-groups\n\
+           name=$(echo \"$entry\" | cut -d: -f1) home=$(echo \"$entry\" | cut -d: -f6)\n\
+           group=${{group:-$(echo \"$entry\" | cut -d: -f4)}}\n\
+         else uid=$name groups=--clear-groups home=/ group=${{group:-0}}\n\
+         fi\n\
+         [ -d {directory} ] || {{ mkdir -p {directory} && chown \"$uid\" {directory}; }}\n\
+         cd {directory} || exit 126\n\
+         shell=/bin/bash; [ -x $shell ] || shell=/bin/sh\n\
+         HOME=$home USER=$name LOGNAME=$name exec setpriv --reuid=\"$uid\" --regid=\"$group\" \
+         $groups -- $shell -c \"$line\""
+    )
+}
+
+/// One word of the shell, whatever is in it.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests;
