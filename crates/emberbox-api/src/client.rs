@@ -23,6 +23,7 @@ mod process;
 mod sandbox;
 mod snapshot;
 mod stream;
+mod template;
 mod tenancy;
 mod terminal;
 mod usage;

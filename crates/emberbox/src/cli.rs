@@ -7,10 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod billing;
 mod sandbox;
+mod template;
 mod tenancy;
 
 pub(crate) use billing::*;
 pub(crate) use sandbox::*;
+pub(crate) use template::*;
 pub(crate) use tenancy::*;
 
 /// Sandboxes that are real microVMs, restored from a memory snapshot.
@@ -41,7 +43,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DeploymentCommand,
     },
-    /// See the templates of a server.
+    /// Make, build and see templates of a server.
     Template {
         #[command(subcommand)]
         command: TemplateCommand,
@@ -149,16 +151,6 @@ pub(crate) enum DeploymentCommand {
         /// Which.
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TemplateCommand {
-    /// List what a sandbox can boot.
-    List {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
 }
 

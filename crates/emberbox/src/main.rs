@@ -63,7 +63,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Openapi => openapi::run().map(done),
         Command::Sandbox { command } => on_one_thread(sandbox::run(command)),
         Command::Deployment { command } => on_one_thread(deployment::run(command)).map(done),
-        Command::Template { command } => on_one_thread(template::run(command)).map(done),
+        Command::Template { command } => on_one_thread(template::run(command)),
         Command::Tenant { command } => on_one_thread(tenancy::tenant(command)).map(done),
         Command::Workspace { command } => on_one_thread(tenancy::workspace(command)).map(done),
         Command::Project { command } => on_one_thread(tenancy::project(command)).map(done),

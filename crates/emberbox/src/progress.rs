@@ -31,6 +31,18 @@ impl Steps {
         }
     }
 
+    /// A line beside the step.
+    pub(crate) fn say(&self, line: &str) {
+        let current = self
+            .current
+            .lock()
+            .expect("nothing panics while it is held");
+        match &*current {
+            Some(step) if self.terminal => step.bar.println(line),
+            Some(_) | None => eprintln!("{line}"),
+        }
+    }
+
     fn end(&self, step: Option<Step>) {
         let Some(step) = step else { return };
         step.bar.finish_and_clear();

@@ -7,12 +7,14 @@ use std::borrow::Cow;
 pub(crate) fn line(arguments: &[String]) -> String {
     match arguments {
         [line] => line.clone(),
-        several => several
-            .iter()
-            .map(|argument| quoted(argument))
-            .collect::<Vec<_>>()
-            .join(" "),
+        several => words(several),
     }
+}
+
+/// A program and its arguments, which the shell must see exactly as they are.
+pub(crate) fn words(arguments: &[String]) -> String {
+    let quoted: Vec<_> = arguments.iter().map(|argument| quoted(argument)).collect();
+    quoted.join(" ")
 }
 
 fn quoted(argument: &str) -> Cow<'_, str> {

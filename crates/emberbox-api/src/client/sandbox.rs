@@ -1,9 +1,9 @@
-//! Sandboxes and templates.
+//! Sandboxes.
 
 use reqwest::Method;
 
 use super::{Client, ClientError, encoded, read};
-use crate::{CreateSandbox, Data, DestroyedSandbox, Readiness, Sandbox, TemplateList};
+use crate::{CreateSandbox, Data, DestroyedSandbox, Readiness, Sandbox};
 
 impl Client {
     /// Creates a sandbox and waits, within the server's limit, until it is
@@ -42,10 +42,5 @@ impl Client {
     pub async fn destroy_sandbox(&self, id: &str) -> Result<DestroyedSandbox, ClientError> {
         let path = format!("/sandboxes/{}", encoded(id));
         read(self.request(Method::DELETE, &path)).await
-    }
-
-    /// The templates.
-    pub async fn list_templates(&self) -> Result<TemplateList, ClientError> {
-        self.get("/sandbox-templates").await
     }
 }

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use super::{ClientError, send};
 use crate::{
-    ExecOutput, ExitData, FileEvent, Gap, LogLine, OutputLine, SandboxError, StateChanged,
-    StreamError,
+    BuildEvent, ExecOutput, ExitData, FileEvent, Gap, LogLine, OutputLine, SandboxError,
+    StateChanged, StreamError,
 };
 
 /// What a command does.
@@ -121,6 +121,13 @@ pub(super) fn directory(event: &Event) -> Result<Option<DirectoryEvent>, serde_j
         "error" => DirectoryEvent::Error(data(event)?),
         _ => return Ok(None),
     }))
+}
+
+pub(super) fn build_event(event: &Event) -> Result<Option<BuildEvent>, serde_json::Error> {
+    match event.event.as_str() {
+        "build_event" => data(event).map(Some),
+        _ => Ok(None),
+    }
 }
 
 pub(super) fn log(event: &Event) -> Result<Option<LogLine>, serde_json::Error> {

@@ -7,6 +7,7 @@ mod billing;
 mod follow;
 mod rig;
 mod stdin;
+mod template;
 mod tenancy;
 mod terminal;
 
