@@ -1,5 +1,7 @@
 //! Commands of a spec, as root's shell in a guest runs them.
 
+use emberbox_core::app::{LOGS_PATH, PID_PATH};
+
 /// A command that runs `line` as `user` in `workdir`, which is made, and given
 /// to the user, if it is not there. Only what every image of the Debian family
 /// has is used for that.
@@ -27,6 +29,15 @@ pub(super) fn as_user(user: &str, workdir: &str, line: &str) -> String {
          shell=/bin/bash; [ -x $shell ] || shell=/bin/sh\n\
          HOME=$home USER=$name LOGNAME=$name exec setpriv --reuid=\"$uid\" --regid=\"$group\" \
          $groups -- $shell -c \"$line\""
+    )
+}
+
+/// What stands before the command of an app, so that the control plane finds it
+/// in every sandbox where it looks for those it starts itself. The shell, or
+/// what it becomes, leads the app's session.
+pub(super) fn found() -> String {
+    format!(
+        "mkdir -p \"$(dirname {PID_PATH})\" && echo $$ >{PID_PATH} && exec >>{LOGS_PATH} 2>&1\n"
     )
 }
 
