@@ -189,7 +189,7 @@ async fn what_a_key_belonged_to_takes_it_along() {
     assert!(!bound.bounds.show(workspace.id, None));
     assert!(!bound.bounds.show(fixture.caller.home, Some("ada")));
     let tokens = store.list_keys(tenant, KeyKind::Token, None).await.unwrap();
-    assert_eq!(tokens, [of_user.record.clone()]);
+    assert_eq!(tokens, std::slice::from_ref(&of_user.record));
 
     let removed = store.remove_user(tenant, &user.id).await.unwrap();
     assert_eq!(removed, UserRemoval::Done);
