@@ -206,6 +206,7 @@ impl From<HostError> for Failure {
             HostError::UnknownImage(_)
             | HostError::Start(_)
             | HostError::NoEngine
+            | HostError::NoFirecracker(_)
             | HostError::NoKvm(_)
             | HostError::Setting(_) => ErrorCode::Internal,
             HostError::NotRunning => ErrorCode::SandboxNotRunning,

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use emberbox_core::Shape;
-use emberbox_host::{AcceleratorChoice, Host, HostConfig};
+use emberbox_host::{AcceleratorChoice, EngineChoice, Host, HostConfig};
 use emberbox_image::{BASE_TEMPLATE, Home};
 use emberbox_runtime::jail::{Launcher, become_jail_if_asked};
 
@@ -30,7 +30,10 @@ async fn measure() -> Result<(), Box<dyn Error>> {
         data_dir,
         home: Home::open(Home::default_path())?,
         default_image: BASE_TEMPLATE.to_owned(),
-        accelerator: AcceleratorChoice::Auto,
+        engine: EngineChoice {
+            accelerator: AcceleratorChoice::Auto,
+            ..EngineChoice::default()
+        },
         launcher: Launcher::this_executable(),
         allowed_private: Vec::new(),
         slot_pool: 2,

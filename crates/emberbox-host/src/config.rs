@@ -6,13 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use emberbox_image::Home;
-use emberbox_runtime::BootImages;
+use emberbox_runtime::firecracker::{
+    self, CpuTemplate, Firecracker, FirecrackerConfig, Jailing, Programs, Version,
+};
 use emberbox_runtime::jail::Launcher;
 use emberbox_runtime::net::Instance;
 use emberbox_runtime::probe::{self, KvmVerdict};
 use emberbox_runtime::qemu::{self, Accelerator, Machine, Qemu, QemuConfig};
+use emberbox_runtime::{BootImages, Engine};
 use serde::{Deserialize, Serialize};
 
+use crate::actor::report;
 use crate::host::HostError;
 
 /// Which accelerator an operator wants.
@@ -28,6 +32,67 @@ pub enum AcceleratorChoice {
     Tcg,
 }
 
+/// Which VMM an operator wants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// Firecracker where it is installed and a probe VM of its own really
+    /// boots, else QEMU.
+    #[default]
+    Auto,
+    /// QEMU.
+    Qemu,
+    /// Firecracker or nothing.
+    Firecracker,
+}
+
+/// What runs the VMs.
+#[derive(Debug, Clone, Default)]
+pub struct EngineChoice {
+    /// Which VMM.
+    pub kind: EngineKind,
+    /// Which accelerator.
+    pub accelerator: AcceleratorChoice,
+    /// How Firecracker is used, if it is.
+    pub firecracker: FirecrackerChoice,
+}
+
+/// How Firecracker is used.
+#[derive(Debug, Clone, Default)]
+pub struct FirecrackerChoice {
+    /// Whether its jailer confines it.
+    pub jailer: JailerChoice,
+    /// Compiled system call filters instead of the built-in ones.
+    pub seccomp_filter: Option<PathBuf>,
+    /// What guests see of the processor.
+    pub cpu_template: Option<CpuTemplate>,
+}
+
+/// Whether Firecracker's jailer is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JailerChoice {
+    /// Always.
+    #[default]
+    On,
+    /// Firecracker runs as root, for looking for errors: never with guests that
+    /// are not trusted.
+    Off,
+}
+
+impl FirecrackerChoice {
+    /// The programs, and their version; `Err` says why there are none that
+    /// can be used.
+    pub fn programs(&self) -> Result<(Programs, Version), String> {
+        let programs = firecracker::find_programs(match self.jailer {
+            JailerChoice::On => Jailing::On,
+            JailerChoice::Off => Jailing::Off,
+        })?;
+        let version = programs.version().map_err(|error| report(&error))?;
+        Ok((programs, version))
+    }
+}
+
 /// How a host is set up.
 #[derive(Debug, Clone)]
 pub struct HostConfig {
@@ -37,8 +102,8 @@ pub struct HostConfig {
     pub home: Home,
     /// The image whose default shape is seeded first.
     pub default_image: String,
-    /// Which accelerator.
-    pub accelerator: AcceleratorChoice,
+    /// What runs the VMs.
+    pub engine: EngineChoice,
     /// How VMM processes enter their jail.
     pub launcher: Launcher,
     /// Private networks guests may reach (CIDR).
@@ -68,13 +133,69 @@ pub(crate) async fn engine(
     config: &HostConfig,
     instance: Instance,
     images: &BootImages,
-) -> Result<Arc<Qemu>, HostError> {
+) -> Result<Arc<dyn Engine>, HostError> {
+    let choice = &config.engine;
+    match (choice.kind, choice.accelerator) {
+        (EngineKind::Firecracker, AcceleratorChoice::Tcg) => Err(HostError::Setting(
+            "engine.accel is tcg, but Firecracker runs on KVM only".to_owned(),
+        )),
+        (EngineKind::Firecracker, AcceleratorChoice::Auto | AcceleratorChoice::Kvm) => {
+            firecracker_engine(config, instance, images)
+                .await?
+                .map_err(HostError::NoFirecracker)
+        }
+        (EngineKind::Auto, AcceleratorChoice::Auto | AcceleratorChoice::Kvm) => {
+            match firecracker_engine(config, instance, images).await? {
+                Ok(engine) => Ok(engine),
+                Err(reason) => {
+                    tracing::info!(reason, "Firecracker cannot be used, QEMU is");
+                    qemu_engine(config, instance, images).await
+                }
+            }
+        }
+        (EngineKind::Qemu, _) | (EngineKind::Auto, AcceleratorChoice::Tcg) => {
+            qemu_engine(config, instance, images).await
+        }
+    }
+}
+
+/// Firecracker, or why it cannot be used.
+async fn firecracker_engine(
+    config: &HostConfig,
+    instance: Instance,
+    images: &BootImages,
+) -> Result<Result<Arc<dyn Engine>, String>, HostError> {
+    let choice = &config.engine.firecracker;
+    let (programs, version) = match choice.programs() {
+        Ok(found) => found,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let verdict = firecracker_verdict(&config.home, &programs, &version, images).await?;
+    if !verdict.usable {
+        return Ok(Err(verdict.reason));
+    }
+    let engine = Firecracker::new(FirecrackerConfig {
+        programs,
+        seccomp_filter: choice.seccomp_filter.clone(),
+        cpu_template: choice.cpu_template,
+        launcher: config.launcher.clone(),
+        instance: instance.to_string(),
+    });
+    Ok(Ok(Arc::new(engine.map_err(HostError::start)?)))
+}
+
+async fn qemu_engine(
+    config: &HostConfig,
+    instance: Instance,
+    images: &BootImages,
+) -> Result<Arc<dyn Engine>, HostError> {
     let program = qemu::find_program().ok_or(HostError::NoEngine)?;
-    let accelerator = match config.accelerator {
+    let wanted = config.engine.accelerator;
+    let accelerator = match wanted {
         AcceleratorChoice::Tcg => Accelerator::TCG,
         AcceleratorChoice::Kvm | AcceleratorChoice::Auto => {
             let verdict = kvm_verdict(&config.home, &program, images).await?;
-            match (verdict.usable, config.accelerator) {
+            match (verdict.usable, wanted) {
                 (true, _) => Accelerator::Kvm,
                 (false, AcceleratorChoice::Kvm) => return Err(HostError::NoKvm(verdict.reason)),
                 (false, AcceleratorChoice::Auto | AcceleratorChoice::Tcg) => {
@@ -97,11 +218,31 @@ pub(crate) async fn engine(
 /// A verdict with what it is true for.
 #[derive(Debug, Serialize, Deserialize)]
 struct CachedVerdict {
+    #[serde(flatten)]
+    subject: Subject,
+    verdict: KvmVerdict,
+}
+
+/// What was probed.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Subject {
     boot_id: String,
     kernel: PathBuf,
     initramfs: PathBuf,
-    qemu: String,
-    verdict: KvmVerdict,
+    /// The VMM's version.
+    vmm: String,
+}
+
+impl Subject {
+    fn new(images: &BootImages, vmm: String) -> Self {
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        Self {
+            boot_id: boot_id.unwrap_or_default(),
+            kernel: images.kernel.clone(),
+            initramfs: images.initramfs.clone(),
+            vmm,
+        }
+    }
 }
 
 /// Whether KVM works here with this kernel; probed once per boot of the
@@ -111,37 +252,48 @@ pub async fn kvm_verdict(
     qemu_program: &Path,
     images: &BootImages,
 ) -> Result<KvmVerdict, HostError> {
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let version = qemu::version(qemu_program).map_err(HostError::start)?;
+    let subject = Subject::new(images, version);
     let file = home.probe().join("kvm.json");
-    if let Some(cached) = fs::read(&file)
-        .ok()
-        .and_then(|b| serde_json::from_slice(&b).ok())
-    {
-        let cached: CachedVerdict = cached;
-        let same = cached.boot_id == boot_id
-            && cached.kernel == images.kernel
-            && cached.initramfs == images.initramfs
-            && cached.qemu == version;
-        if same {
-            return Ok(cached.verdict);
-        }
+    Ok(remembered(&file, subject, probe::kvm(qemu_program, images)).await)
+}
+
+/// The same for Firecracker.
+pub async fn firecracker_verdict(
+    home: &Home,
+    programs: &Programs,
+    version: &Version,
+    images: &BootImages,
+) -> Result<KvmVerdict, HostError> {
+    let program = programs.firecracker.display();
+    let subject = Subject::new(images, format!("{version} {program}"));
+    let file = home.probe().join("firecracker.json");
+    Ok(remembered(&file, subject, probe::firecracker(programs, images)).await)
+}
+
+/// What was found out about this very subject, or is now.
+async fn remembered(
+    file: &Path,
+    subject: Subject,
+    probe: impl Future<Output = KvmVerdict>,
+) -> KvmVerdict {
+    let cached = fs::read(file).ok();
+    let cached = cached.and_then(|bytes| serde_json::from_slice::<CachedVerdict>(&bytes).ok());
+    if let Some(cached) = cached.filter(|cached| cached.subject == subject) {
+        return cached.verdict;
     }
-    let verdict = probe::kvm(qemu_program, images).await;
+    let verdict = probe.await;
     let cached = CachedVerdict {
-        boot_id,
-        kernel: images.kernel.clone(),
-        initramfs: images.initramfs.clone(),
-        qemu: version,
+        subject,
         verdict: verdict.clone(),
     };
     let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
     let stored = serde_json::to_vec_pretty(&cached)
         .map_err(io::Error::other)
         .and_then(|bytes| fs::write(&temporary, bytes))
-        .and_then(|()| fs::rename(&temporary, &file));
+        .and_then(|()| fs::rename(&temporary, file));
     if let Err(error) = stored {
         tracing::warn!(%error, "the probe's verdict cannot be remembered");
     }
-    Ok(verdict)
+    verdict
 }

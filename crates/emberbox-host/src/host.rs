@@ -13,9 +13,8 @@ use emberbox_guest::client::GuestClient;
 use emberbox_image::GuestImages;
 use emberbox_runtime::disk;
 use emberbox_runtime::net::{Dialer, NetConfig, NetworkUse, SlotPool};
-use emberbox_runtime::qemu::Qemu;
 use emberbox_runtime::seed::{COLD_BOOT, SeedFiles};
-use emberbox_runtime::{BootImages, Engine, EngineDescription, ExitReason, MemoryUse};
+use emberbox_runtime::{BootImages, EngineDescription, ExitReason, MemoryUse};
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::net::TcpStream;
@@ -170,6 +169,9 @@ pub enum HostError {
     /// No VMM program was found.
     #[error("no VMM is installed on this host: qemu-system-x86_64 is not on the PATH")]
     NoEngine,
+    /// Firecracker was demanded and cannot be used.
+    #[error("Firecracker cannot be used on this host: {0}")]
+    NoFirecracker(String),
     /// KVM was demanded and does not work.
     #[error("KVM is not usable on this host: {0}")]
     NoKvm(String),
@@ -206,7 +208,6 @@ pub struct HostFacts {
 /// One compute host.
 pub struct Host {
     pub(crate) parts: Arc<Parts>,
-    engine: Arc<Qemu>,
     vms: Mutex<HashMap<VmId, Handle>>,
     /// Held while there is looked for room and taken.
     admission: Mutex<()>,
@@ -239,18 +240,17 @@ impl Host {
         let slots = SlotPool::open(net).await.map_err(HostError::start)?;
         let ledger = Ledger::open(&config.data_dir).map_err(HostError::start)?;
         let secret = HostSecret::open(&config.data_dir).map_err(HostError::start)?;
-        let as_engine: Arc<dyn Engine> = Arc::clone(&engine) as _;
         let seeds = Seeds::new(
             config.home,
-            Arc::clone(&as_engine),
+            Arc::clone(&engine),
             Arc::clone(&slots),
             ledger.clone(),
         );
-        let compatibility = as_engine.describe().snapshot_compatibility.clone();
+        let compatibility = engine.describe().snapshot_compatibility.clone();
         let snapshots =
             Snapshots::open(&config.data_dir, compatibility).map_err(HostError::start)?;
         let parts = Arc::new(Parts {
-            engine: as_engine,
+            engine,
             snapshots: Arc::new(snapshots),
             slots,
             seeds,
@@ -263,7 +263,6 @@ impl Host {
         let data_dir = config.data_dir;
         let host = Arc::new(Self {
             parts,
-            engine,
             vms: Mutex::default(),
             admission: Mutex::default(),
             events,
@@ -318,6 +317,7 @@ impl Host {
         disk::clone(&seed.scratch, &spec.scratch).map_err(HostError::start)?;
         let started = Instant::now();
         let vm = self
+            .parts
             .engine
             .restore_bare(&spec, &seed.snapshot)
             .await
@@ -492,7 +492,7 @@ impl Host {
                 "network slots are left for the next start"
             );
         }
-        self.engine.close();
+        self.parts.engine.close();
     }
 
     async fn adopt_or_reap(self: &Arc<Self>) -> Result<(), HostError> {

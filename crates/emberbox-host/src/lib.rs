@@ -34,7 +34,9 @@ mod snapshots;
 pub use build::{
     BuildEvent, BuildFailure, BuildRequest, BuiltImage, RegistryAccess, RegistryCredentials,
 };
-pub use config::{AcceleratorChoice, HostConfig};
+pub use config::{
+    AcceleratorChoice, EngineChoice, EngineKind, FirecrackerChoice, HostConfig, JailerChoice,
+};
 pub use host::{
     AfterSnapshot, BootPath, CreateVm, Created, Host, HostError, HostEvent, HostFacts, Keep,
     Origin, ResourceUse, Snapshotted,

@@ -27,7 +27,7 @@ pub fn clone(source: &Path, target: &Path) -> io::Result<CloneMethod> {
         .create_new(true)
         .mode(0o600)
         .open(target)?;
-    let cloned = clone_open(&from, &to);
+    let cloned = clone_into(&from, &to);
     if cloned.is_err() {
         let _ = std::fs::remove_file(target);
     }
@@ -94,7 +94,8 @@ pub fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
     Ok(())
 }
 
-fn clone_open(from: &File, to: &File) -> io::Result<CloneMethod> {
+/// Clones one open file into another, which is empty.
+pub fn clone_into(from: &File, to: &File) -> io::Result<CloneMethod> {
     match ioctl_ficlone(to, from) {
         Ok(()) => Ok(CloneMethod::Reflink),
         // Not this file system, or not across two of them.
@@ -104,6 +105,38 @@ fn clone_open(from: &File, to: &File) -> io::Result<CloneMethod> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Copies an open file into another, with holes where it holds only zeros.
+pub fn copy_without_zeros(from: &File, to: &File) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    /// The block size of every file system that is likely: smaller zeros make
+    /// no hole.
+    const BLOCK: usize = 4096;
+    /// Read at once: large enough that the system calls cost nothing.
+    const READ: usize = 64 * BLOCK;
+    let length = from.metadata()?.len();
+    to.set_len(length)?;
+    let mut buffer = vec![0; READ];
+    let mut position = 0;
+    while position < length {
+        let want = usize::try_from(length - position).map_or(READ, |left| left.min(READ));
+        from.read_exact_at(&mut buffer[..want], position)?;
+        // Neighbours are written together.
+        let blocks: Vec<_> = buffer[..want].chunks(BLOCK).collect();
+        for run in blocks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
+            let bytes = run.concat();
+            if !is_zero(&bytes) {
+                to.write_all_at(&bytes, position)?;
+            }
+            position += bytes.len() as u64;
+        }
+    }
+    Ok(())
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
 }
 
 fn copy_range(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {

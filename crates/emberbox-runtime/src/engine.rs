@@ -51,6 +51,15 @@ pub trait Engine: Send + Sync + 'static {
         checkpoint: &CheckpointFiles,
     ) -> Result<Arc<dyn Vm>, EngineError>;
 
+    /// Restores a seed with nothing around the VMM that it does not itself need:
+    /// no jail, no cgroup, as root. Measures what the VMM takes; never for a
+    /// guest that is not trusted.
+    async fn restore_bare(
+        &self,
+        spec: &VmSpec,
+        snapshot: &SnapshotFiles,
+    ) -> Result<Arc<dyn Vm>, EngineError>;
+
     /// Finds the VM of this place if it still runs. One whose vCPUs were
     /// stopped stays stopped.
     async fn adopt(&self, place: &VmPlace) -> Result<Option<Arc<dyn Vm>>, EngineError>;
@@ -58,6 +67,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Ends whatever is left of this VM's processes and cgroup, and removes the
     /// engine's files. Idempotent.
     async fn reap(&self, place: &VmPlace) -> Result<(), EngineError>;
+
+    /// Removes what the engine made for all of its VMs, if none is left.
+    fn close(&self);
 }
 
 /// One running VM.

@@ -11,8 +11,13 @@
 //!                   writes the pid file, exits               drops all, exec
 //! ```
 //!
+//! Firecracker's own jailer may take over where the last step would begin: it
+//! finds its root with the VM's files shown in it, which no other mount
+//! namespace sees.
+//!
 //! Invariants: the VMM opens no path of the host — everything it needs is an
-//! inherited descriptor; it is never root; it cannot gain privileges.
+//! inherited descriptor or shown in its root; it is never root unless an
+//! operator asked for that; it cannot gain privileges.
 
 use std::ffi::OsString;
 use std::fs;
@@ -26,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::process::ProcessRef;
 
 mod enter;
+mod shown;
 
 /// The name (`argv[0]`) under which an executable is to become the jail.
 pub const ARG0: &str = "emberbox-jail";
@@ -36,22 +42,73 @@ const FAILED: i32 = 127;
 /// What the jail is told, as one JSON argument. Holds no secrets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JailSpec {
-    /// An empty directory to build the root on.
-    pub root: PathBuf,
-    /// The VMM's user and group: this VM's own.
-    pub uid: u32,
     /// An inherited descriptor of the network namespace to join.
     pub netns: RawFd,
     /// Files to write the own pid to, in order to join cgroups.
     pub cgroup_procs: Vec<PathBuf>,
-    /// Device nodes the VMM may open.
-    pub devices: Vec<PathBuf>,
+    /// What is done to the process besides.
+    pub confinement: Confinement,
     /// Where the VMM's [`ProcessRef`] is recorded.
     pub pid_file: PathBuf,
     /// The VMM.
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
+}
+
+/// How a process that is in its cgroup and namespaces is confined before it
+/// becomes its program.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Confinement {
+    /// All is done here; the program is a VMM that needs no path but its own.
+    Complete {
+        /// An empty directory to build the root on.
+        root: PathBuf,
+        /// The VMM's user and group: this VM's own.
+        uid: u32,
+        /// Device nodes the VMM may open.
+        devices: Vec<PathBuf>,
+    },
+    /// Files are shown in the root that the program, a jailer, enters and
+    /// drops its privileges in.
+    ByTheProgram {
+        /// The directory that is to be its root.
+        root: PathBuf,
+        /// What is shown there.
+        files: Vec<ShownFile>,
+    },
+    /// Files are shown in a root, and the program starts there as root: for
+    /// operators who ask for it.
+    RootOnly {
+        /// The directory that is to be its root.
+        root: PathBuf,
+        /// What is shown there.
+        files: Vec<ShownFile>,
+    },
+}
+
+/// A file of the host that appears in a VMM's root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownFile {
+    /// Where it is.
+    pub source: PathBuf,
+    /// Its name in the root.
+    pub name: String,
+    /// What may be done with it.
+    pub access: Access,
+}
+
+/// What may be done with a shown file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Reading and writing.
+    Write,
+    /// Running it.
+    Execute,
+    /// A device: reading, writing and its controls.
+    Device,
 }
 
 /// How to start the jail: an executable whose `main` calls

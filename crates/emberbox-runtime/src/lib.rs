@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`engine`] | what every engine can do, and says it cannot |
 //! | [`qemu`] | the same with QEMU |
+//! | [`firecracker`] | the same with Firecracker |
 //! | [`net`] | a VM's network: namespace, TAP, egress, DNS |
 //! | [`jail`] | how a VMM process is confined before it runs |
 //! | [`cgroup`] | how much of the machine it may take |
@@ -21,12 +22,14 @@ pub mod cgroup;
 pub mod conformance;
 pub mod disk;
 pub mod engine;
+pub mod firecracker;
 pub mod jail;
 pub mod net;
 pub mod probe;
 pub mod process;
 pub mod qemu;
 pub mod seed;
+mod vmm;
 
 pub use engine::{
     BootImages, BootPurpose, Capabilities, Capability, CheckpointFiles, Engine, EngineDescription,

@@ -42,6 +42,7 @@ mod tap;
 pub use counters::NetworkUse;
 pub use pool::SlotPool;
 pub use slot::{Dialer, Slot};
+pub(crate) use tap::NAME as TAP_NAME;
 
 /// The guest's address, the same in every slot.
 pub const GUEST_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 2);

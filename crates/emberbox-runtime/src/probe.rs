@@ -4,16 +4,22 @@
 //! a real kernel (nested or emulated virtualisation). So a real VM is booted
 //! with the kernel that will be used, and only its word counts.
 
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::engine::BootImages;
+use crate::firecracker::Programs;
 
 /// What the agent says on its console when it was booted to be probed.
 const WORD: &str = "EMBERBOX-PROBE-OK";
@@ -42,16 +48,11 @@ impl KvmVerdict {
     }
 }
 
-/// Boots a VM on KVM with these images and says whether it came up.
+/// What a probed kernel is told, whichever VMM boots it.
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 emberbox.probe";
+
+/// Boots a VM of QEMU's on KVM with these images and says whether it came up.
 pub async fn kvm(qemu: &Path, images: &BootImages) -> KvmVerdict {
-    match std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm")
-    {
-        Ok(_) => {}
-        Err(error) => return KvmVerdict::no(format!("/dev/kvm cannot be opened: {error}")),
-    }
     let mut command = Command::new(qemu);
     command
         .args([
@@ -73,26 +74,89 @@ pub async fn kvm(qemu: &Path, images: &BootImages) -> KvmVerdict {
             "-sandbox",
             "on,obsolete=deny,elevateprivileges=deny,spawn=deny",
         ])
-        .args([
-            "-serial",
-            "stdio",
-            "-append",
-            "console=ttyS0 quiet panic=-1 emberbox.probe",
-        ])
+        .args(["-serial", "stdio", "-append", COMMAND_LINE])
         .arg("-kernel")
         .arg(&images.kernel)
         .arg("-initrd")
-        .arg(&images.initramfs)
+        .arg(&images.initramfs);
+    boots(command).await
+}
+
+/// Boots a VM of Firecracker's with these images and says whether it came up.
+/// Only our own kernel and agent run in it, so it needs no jail.
+pub async fn firecracker(programs: &Programs, images: &BootImages) -> KvmVerdict {
+    let prepared = programs
+        .version()
+        .map_err(|error| chain(&error))
+        .and_then(|version| version.kernel(&images.kernel))
+        .and_then(|kernel| machine(&kernel, images).map_err(|error| error.to_string()));
+    let machine = match prepared {
+        Ok(machine) => machine,
+        Err(reason) => return KvmVerdict::no(reason),
+    };
+    let mut command = std::process::Command::new(&programs.firecracker);
+    command.args(["--no-api", "--config-file"]);
+    command.arg(format!("/proc/self/fd/{MACHINE_FD}"));
+    let mapping = FdMapping {
+        parent_fd: machine,
+        child_fd: MACHINE_FD,
+    };
+    if command.fd_mappings(vec![mapping]).is_err() {
+        return KvmVerdict::no("a probe VM cannot be described");
+    }
+    boots(command.into()).await
+}
+
+/// The descriptor number of a probe VM's description.
+const MACHINE_FD: i32 = 3;
+
+/// A Firecracker's machine, as its configuration file has it.
+fn machine(kernel: &Path, images: &BootImages) -> std::io::Result<OwnedFd> {
+    let description = json!({
+        "boot-source": {
+            "kernel_image_path": kernel,
+            "initrd_path": images.initramfs,
+            "boot_args": format!("{COMMAND_LINE} reboot=k pci=off"),
+        },
+        "drives": [],
+        "machine-config": { "vcpu_count": 1, "mem_size_mib": 256 },
+    });
+    let mut file = std::fs::File::from(memfd_create("emberbox-probe", MemfdFlags::CLOEXEC)?);
+    file.write_all(description.to_string().as_bytes())?;
+    Ok(file.into())
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Whether the VM of this command comes up. It is over when this returns.
+async fn boots(mut command: Command) -> KvmVerdict {
+    match std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+    {
+        Ok(_) => {}
+        Err(error) => return KvmVerdict::no(format!("/dev/kvm cannot be opened: {error}")),
+    }
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return KvmVerdict::no(format!("QEMU cannot be started: {error}")),
+        Err(error) => return KvmVerdict::no(format!("the VMM cannot be started: {error}")),
     };
     let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return KvmVerdict::no("QEMU's output cannot be read");
+        return KvmVerdict::no("the VMM's output cannot be read");
     };
     let heard = timeout(
         DEADLINE,
@@ -102,18 +166,15 @@ pub async fn kvm(qemu: &Path, images: &BootImages) -> KvmVerdict {
     // Dead or not, it is over; its exit is waited for so that nothing is left.
     let _ = child.kill().await;
     match heard {
-        Ok(true) => KvmVerdict {
+        Ok(Heard::Word) => KvmVerdict {
             usable: true,
             reason: "a probe VM booted".to_owned(),
         },
-        Ok(false) => {
+        Ok(Heard::Last(line)) => {
             let mut said = String::new();
             let _ = stderr.read_to_string(&mut said).await;
-            let said = said
-                .lines()
-                .next()
-                .unwrap_or("it ended without a word")
-                .to_owned();
+            let said = said.lines().next().map(str::to_owned).or(line);
+            let said = said.unwrap_or_else(|| "it ended without a word".to_owned());
             KvmVerdict::no(format!("/dev/kvm exists, but a probe VM died: {said}"))
         }
         Err(_elapsed) => KvmVerdict::no(format!(
@@ -124,12 +185,31 @@ pub async fn kvm(qemu: &Path, images: &BootImages) -> KvmVerdict {
     }
 }
 
-async fn hears_the_word(console: impl tokio::io::AsyncBufRead + Unpin) -> bool {
+/// What was heard before the VM fell silent.
+enum Heard {
+    Word,
+    /// Not the word; its last line that was an error, or else its last.
+    Last(Option<String>),
+}
+
+async fn hears_the_word(console: impl tokio::io::AsyncBufRead + Unpin) -> Heard {
     let mut lines = console.split(b'\n');
+    let mut last: Option<String> = None;
     while let Ok(Some(line)) = lines.next_segment().await {
-        if String::from_utf8_lossy(&line).contains(WORD) {
-            return true;
+        let line = String::from_utf8_lossy(&line).trim().to_owned();
+        if line.contains(WORD) {
+            return Heard::Word;
+        }
+        // What a VMM says after its error is that it ends.
+        let settled = last.as_ref().is_some_and(|last| is_error(last));
+        if !line.is_empty() && (!settled || is_error(&line)) {
+            last = Some(line);
         }
     }
-    false
+    Heard::Last(last)
+}
+
+/// As Firecracker marks them in its log.
+fn is_error(line: &str) -> bool {
+    line.contains(":ERROR]") || line.contains("Error")
 }

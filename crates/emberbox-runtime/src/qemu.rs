@@ -19,16 +19,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use command_fds::{CommandFdExt, FdMapping};
-use futures_util::future::join_all;
-use tokio::time::Instant;
 
 use crate::cgroup::CgroupTree;
 use crate::disk::FileId;
@@ -36,8 +31,9 @@ use crate::engine::{
     BootPurpose, Capabilities, Capability, CheckpointFiles, Engine, EngineDescription, EngineError,
     SnapshotFiles, Vm, VmPlace, VmSpec,
 };
-use crate::jail::{ARG0, JailSpec, Launcher};
-use crate::process::{Process, ProcessRef};
+use crate::jail::{Confinement, JailSpec, Launcher};
+use crate::process::ProcessRef;
+use crate::vmm::{self, Launch, NETNS_FD, PID_FILE, remove_file, start_error};
 
 mod args;
 mod bare;
@@ -54,26 +50,14 @@ use vm::{Begin, MemoryOrigin, Pages, QemuVm};
 /// The engine's name.
 const NAME: &str = "qemu";
 
-/// The descriptor number of the network namespace in the jail process.
-const NETNS_FD: i32 = 3;
-
 /// Files in a VM's directory.
-const PID_FILE: &str = "vmm.pid";
 const CONTROL_SOCKET: &str = "qmp.sock";
-const LOG_FILE: &str = "vmm.log";
 const JAIL_ROOT: &str = "jail";
 const SEED_MEMORY: &str = "memory";
 /// A link to the memory of the seed it came from.
 const BASE_MEMORY: &str = "base";
 /// How many bytes of memory its guest has.
 const MEMORY_BYTES: &str = "vmm.memory";
-
-/// How long a killed process may take to end. One in the middle of a large
-/// write to a slow disk takes seconds.
-const REAP: Duration = Duration::from_secs(30);
-
-/// How much of a failed QEMU's log goes into an error.
-const LOG_TAIL: usize = 2000;
 
 /// Prefix of a kernel image that QEMU needs again when it restores: only the
 /// boot ROM it makes from the header must be there, the kernel itself is in
@@ -245,11 +229,6 @@ impl Qemu {
         })
     }
 
-    /// Removes what the engine made for the whole instance, if no VM is left.
-    pub fn close(&self) {
-        self.cgroups.remove_if_empty();
-    }
-
     /// The memory of a seed, or of what a checkpoint links to.
     fn sealed_memory(&self, file: &Path) -> Result<Arc<SealedMemory>, EngineError> {
         let cannot =
@@ -279,7 +258,7 @@ impl Qemu {
     }
 
     async fn start(&self, spec: &VmSpec, how: Start<'_>) -> Result<Arc<dyn Vm>, EngineError> {
-        if self.find_process(&spec.place)?.is_some() {
+        if vmm::find(&spec.place)?.is_some() {
             return Err(EngineError::AlreadyRunning(spec.place.id.clone()));
         }
         let started = self.launch(spec, how).await;
@@ -304,22 +283,28 @@ impl Qemu {
             .map_err(|e| EngineError::host("cannot make the jail directory", e))?;
         let devices = ["/dev/null", "/dev/urandom"].into_iter();
         let jail = JailSpec {
-            root,
-            uid: spec.slot.uid(),
             netns: NETNS_FD,
             cgroup_procs: self.cgroups.create(&spec.place.id, spec.shape)?,
-            devices: devices
-                .chain(self.config.accelerator.device())
-                .map(PathBuf::from)
-                .collect(),
+            confinement: Confinement::Complete {
+                root,
+                uid: spec.slot.uid(),
+                devices: devices
+                    .chain(self.config.accelerator.device())
+                    .map(PathBuf::from)
+                    .collect(),
+            },
             pid_file: spec.place.dir.join(PID_FILE),
             program: self.config.program.clone(),
             args: arguments,
         };
-        self.run_jail(spec, &jail, inherited).await?;
-        let process = self
-            .find_process(place)?
-            .ok_or_else(|| start_error(place, "it ended at once"))?;
+        let launch = Launch {
+            launcher: &self.config.launcher,
+            spec,
+            jail: &jail,
+            inherited: inherited.into_mappings(),
+            stdout: Stdio::null(),
+        };
+        let process = launch.run().await?;
         let vm = QemuVm::connect(place, process, self.cgroups.clone(), memory).await?;
         let begun = vm.begin(begin).await;
         begun.map_err(|error| start_error(place, &error.to_string()))?;
@@ -465,72 +450,6 @@ impl Qemu {
             origin: MemoryOrigin::Sealed(sealed),
         })
     }
-
-    async fn run_jail(
-        &self,
-        spec: &VmSpec,
-        jail: &JailSpec,
-        inherited: Inherited,
-    ) -> Result<(), EngineError> {
-        let log = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(spec.place.dir.join(LOG_FILE))
-            .map_err(|e| EngineError::host("cannot open the VMM's log", e))?;
-        let netns = spec
-            .slot
-            .netns()
-            .try_clone_to_owned()
-            .map_err(|e| EngineError::host("cannot pass the network namespace", e))?;
-        let mut mappings = vec![FdMapping {
-            parent_fd: netns,
-            child_fd: NETNS_FD,
-        }];
-        mappings.extend(
-            inherited
-                .into_numbered()
-                .map(|(child_fd, parent_fd)| FdMapping {
-                    parent_fd,
-                    child_fd,
-                }),
-        );
-        let argument = serde_json::to_string(jail)
-            .map_err(|e| EngineError::host("cannot describe the jail", io::Error::other(e)))?;
-        let mut command = Command::new(&self.config.launcher.program);
-        command
-            .arg0(ARG0)
-            .arg(argument)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        command.stderr(log);
-        command
-            .fd_mappings(mappings)
-            .map_err(|_collision| start_error(&spec.place, "descriptor numbers collide"))?;
-        // Dropped half-way, it must not go on to start a VMM that nobody awaits.
-        let status = tokio::process::Command::from(command)
-            .kill_on_drop(true)
-            .status()
-            .await
-            .map_err(|e| EngineError::host("cannot start the jail", e))?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(start_error(&spec.place, &status.to_string()))
-        }
-    }
-
-    fn find_process(&self, place: &VmPlace) -> Result<Option<Process>, EngineError> {
-        match ProcessRef::load(&place.dir.join(PID_FILE)) {
-            Ok(reference) => reference
-                .open()
-                .map_err(|e| EngineError::host("cannot watch the VMM", e)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(EngineError::host("cannot read the VMM's pid file", error)),
-        }
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -575,6 +494,14 @@ impl Engine for Qemu {
         self.start(spec, Start::Seed(snapshot)).await
     }
 
+    async fn restore_bare(
+        &self,
+        spec: &VmSpec,
+        snapshot: &SnapshotFiles,
+    ) -> Result<Arc<dyn Vm>, EngineError> {
+        self.start_bare(spec, snapshot).await
+    }
+
     async fn restore_checkpoint(
         &self,
         spec: &VmSpec,
@@ -584,7 +511,7 @@ impl Engine for Qemu {
     }
 
     async fn adopt(&self, place: &VmPlace) -> Result<Option<Arc<dyn Vm>>, EngineError> {
-        let Some(process) = self.find_process(place)? else {
+        let Some(process) = vmm::find(place)? else {
             return Ok(None);
         };
         // A seed that was being taken when its host died is taken anew.
@@ -594,44 +521,15 @@ impl Engine for Qemu {
     }
 
     async fn reap(&self, place: &VmPlace) -> Result<(), EngineError> {
-        // The pid file names the VMM; the cgroup also whatever was on its way,
-        // which may start one more process before it hears of its end.
-        let deadline = Instant::now() + REAP;
-        loop {
-            let mut processes: Vec<_> = self.find_process(place)?.into_iter().collect();
-            for pid in self.cgroups.processes(&place.id) {
-                let found = ProcessRef::of(pid).and_then(ProcessRef::open);
-                processes.extend(found.ok().flatten());
-            }
-            if processes.is_empty() {
-                break;
-            }
-            for process in &processes {
-                process
-                    .kill()
-                    .map_err(|e| EngineError::host("cannot end the VMM", e))?;
-            }
-            let ended = join_all(processes.iter().map(Process::wait));
-            tokio::time::timeout_at(deadline, ended)
-                .await
-                .map_err(|_elapsed| {
-                    EngineError::host(
-                        "cannot end the VMM",
-                        io::Error::from(io::ErrorKind::TimedOut),
-                    )
-                })?;
-        }
-        vm::remove_cgroup(&self.cgroups, &place.id).await?;
-        for name in [
-            PID_FILE,
-            CONTROL_SOCKET,
-            SEED_MEMORY,
-            BASE_MEMORY,
-            MEMORY_BYTES,
-        ] {
+        vmm::end(place, &self.cgroups).await?;
+        for name in [CONTROL_SOCKET, SEED_MEMORY, BASE_MEMORY, MEMORY_BYTES] {
             remove_file(&place.dir.join(name))?;
         }
         Ok(())
+    }
+
+    fn close(&self) {
+        self.cgroups.remove_if_empty();
     }
 }
 
@@ -671,22 +569,4 @@ fn control_socket(spec: &VmSpec) -> Result<OwnedFd, EngineError> {
         Ok(listener.into())
     };
     bind().map_err(|e: io::Error| EngineError::host("cannot make the control socket", e))
-}
-
-fn remove_file(path: &Path) -> Result<(), EngineError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(EngineError::host(
-            format!("cannot remove {}", path.display()),
-            error,
-        )),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-fn start_error(place: &VmPlace, what: &str) -> EngineError {
-    let log = fs::read(place.dir.join(LOG_FILE)).unwrap_or_default();
-    let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL)..]);
-    EngineError::Start {
-        detail: format!("{what}; {}", tail.trim()),
-    }
 }

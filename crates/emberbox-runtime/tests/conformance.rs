@@ -1,4 +1,4 @@
-//! The conformance suite on the QEMU engine, with real VMs.
+//! The conformance suite on every engine this machine has, with real VMs.
 //!
 //! Needs root and the guest images in `EMBERBOX_HOME` (`cargo xtask setup`).
 
@@ -16,6 +16,7 @@ use conformance::outside::OutsideWorld;
 use emberbox_image::Home;
 use emberbox_runtime::cgroup::CgroupTree;
 use emberbox_runtime::conformance::{Check, Fixture, SUITE};
+use emberbox_runtime::firecracker::{Firecracker, FirecrackerConfig, Jailing, find_programs};
 use emberbox_runtime::jail::{Launcher, become_jail_if_asked};
 use emberbox_runtime::net::{Instance, NetConfig, SlotPool, SlotSet};
 use emberbox_runtime::qemu::{Accelerator, Machine, Qemu, QemuConfig, find_program};
@@ -35,33 +36,71 @@ fn main() -> ExitCode {
         return skipped("only root can make VMs", &arguments);
     }
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
-    let bench = runtime.block_on(Bench::open());
-    let bench = match bench {
-        Ok(bench) => Arc::new(bench),
+    let world = match runtime.block_on(World::open()) {
+        Ok(world) => world,
         Err(missing) => return skipped(&missing, &arguments),
     };
-    let trials = SUITE
-        .iter()
-        .map(|(name, check)| trial(name, *check, &runtime, &bench))
-        .collect();
+    let (mut trials, mut fixtures) = (Vec::new(), Vec::new());
+    for kind in KINDS {
+        match world.fixture(kind) {
+            Ok(fixture) => {
+                let fixture = Arc::new(fixture);
+                trials.extend(trials_of(kind, &runtime, &fixture));
+                fixtures.push(fixture);
+            }
+            Err(missing) => {
+                eprintln!("conformance suite skipped for {kind:?}: {missing}");
+                trials.extend(ignored(kind));
+            }
+        }
+    }
+    if fixtures.is_empty() && std::env::var_os("EMBERBOX_REQUIRE_VMS").is_some() {
+        return ExitCode::FAILURE;
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
-    let left = runtime.block_on(bench.close());
-    if let Err(left) = left {
+    if let Err(left) = runtime.block_on(world.close(&fixtures)) {
         eprintln!("left over after the suite: {left}");
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
 }
 
-fn trial(name: &str, check: Check, runtime: &Arc<Runtime>, bench: &Arc<Bench>) -> Trial {
-    let (runtime, bench) = (Arc::clone(runtime), Arc::clone(bench));
-    Trial::test(name, move || {
-        runtime.block_on(async {
-            let outcome = tokio::time::timeout(CHECK, check(&bench.fixture)).await;
-            let outcome = outcome.map_err(|_elapsed| Failed::from("it did not end"))?;
-            outcome.map_err(|failure| Failed::from(failure.to_string()))
+/// An engine under test.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Qemu,
+    Firecracker,
+}
+
+const KINDS: [Kind; 2] = [Kind::Qemu, Kind::Firecracker];
+
+fn name(kind: Kind, check: &str) -> String {
+    format!("{kind:?}::{check}").to_lowercase()
+}
+
+fn trials_of(
+    kind: Kind,
+    runtime: &Arc<Runtime>,
+    fixture: &Arc<Fixture>,
+) -> impl Iterator<Item = Trial> {
+    SUITE.iter().map(move |(check_name, check)| {
+        let (runtime, fixture, check) = (Arc::clone(runtime), Arc::clone(fixture), *check);
+        Trial::test(name(kind, check_name), move || {
+            runtime.block_on(run(check, &fixture))
         })
     })
+}
+
+async fn run(check: Check, fixture: &Fixture) -> Result<(), Failed> {
+    let outcome = tokio::time::timeout(CHECK, check(fixture)).await;
+    let outcome = outcome.map_err(|_elapsed| Failed::from("it did not end"))?;
+    outcome.map_err(|failure| Failed::from(failure.to_string()))
+}
+
+fn ignored(kind: Kind) -> impl Iterator<Item = Trial> {
+    SUITE
+        .iter()
+        .map(move |(check, _)| Trial::test(name(kind, check), || Ok(())).with_ignored_flag(true))
 }
 
 /// Everything counted as ignored, with the reason.
@@ -72,24 +111,22 @@ fn skipped(reason: &str, arguments: &Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let trials = SUITE
-        .iter()
-        .map(|(name, _)| Trial::test(*name, || Ok(())).with_ignored_flag(true));
-    libtest_mimic::run(arguments, trials.collect()).exit_code()
+    let trials = KINDS.into_iter().flat_map(ignored).collect();
+    libtest_mimic::run(arguments, trials).exit_code()
 }
 
-struct Bench {
-    fixture: Fixture,
+/// What the engines under test have in common.
+struct World {
+    images: BootImages,
     slots: Arc<SlotPool>,
     instance: Instance,
     outside: OutsideWorld,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
-impl Bench {
+impl World {
     /// `Err` says what is missing on this machine.
     async fn open() -> Result<Self, String> {
-        let program = find_program().ok_or("QEMU is not installed")?;
         let home = Home::open(Home::default_path()).map_err(|e| e.to_string())?;
         let images = emberbox_image::images(&home, emberbox_image::BASE_TEMPLATE)
             .map_err(|e| e.to_string())?
@@ -100,55 +137,78 @@ impl Bench {
         let mut net = NetConfig::new(instance);
         net.upstream_dns = Some(vec![outside.resolver]);
         let slots = SlotPool::open(net).await.map_err(|e| e.to_string())?;
-        let engine = || {
-            let config = QemuConfig {
-                program: program.clone(),
-                accelerator: Accelerator::TCG,
-                machine: Machine::Pc,
-                launcher: Launcher::this_executable(),
-                instance: instance.to_string(),
-            };
-            Qemu::new(config).map(Arc::new).map_err(|e| e.to_string())
-        };
-        let fixture = Fixture {
-            engine: engine()? as Arc<dyn Engine>,
-            again: engine()?,
-            slots: Arc::clone(&slots),
+        Ok(Self {
             images: BootImages {
                 kernel: images.kernel,
                 initramfs: images.initramfs,
                 layers: images.layers,
             },
-            make_scratch: |path, mib| {
-                emberbox_image::make_scratch(path, mib).map_err(std::io::Error::other)
-            },
-            dir: dir.path().to_owned(),
-            cgroups: CgroupTree::detect(&instance.to_string()),
-            outside: outside.addresses(),
-            seed: tokio::sync::OnceCell::new(),
-        };
-        Ok(Self {
-            fixture,
             slots,
             instance,
             outside,
-            _dir: dir,
+            dir,
         })
+    }
+
+    /// `Err` says what an engine lacks on this machine.
+    fn fixture(&self, kind: Kind) -> Result<Fixture, String> {
+        let dir = self.dir.path().join(format!("{kind:?}"));
+        let fixture = Fixture {
+            engine: self.engine(kind)?,
+            again: self.engine(kind)?,
+            slots: Arc::clone(&self.slots),
+            images: self.images.clone(),
+            make_scratch: |path, mib| {
+                emberbox_image::make_scratch(path, mib).map_err(std::io::Error::other)
+            },
+            dir,
+            cgroups: CgroupTree::detect(&self.instance.to_string()),
+            outside: self.outside.addresses(),
+            seed: tokio::sync::OnceCell::new(),
+        };
+        std::fs::create_dir(&fixture.dir).map_err(|e| e.to_string())?;
+        Ok(fixture)
+    }
+
+    fn engine(&self, kind: Kind) -> Result<Arc<dyn Engine>, String> {
+        let (launcher, instance) = (Launcher::this_executable(), self.instance.to_string());
+        match kind {
+            Kind::Qemu => {
+                let config = QemuConfig {
+                    program: find_program().ok_or("QEMU is not installed")?,
+                    accelerator: Accelerator::TCG,
+                    machine: Machine::Pc,
+                    launcher,
+                    instance,
+                };
+                let engine = Qemu::new(config).map_err(|e| e.to_string())?;
+                Ok(Arc::new(engine))
+            }
+            Kind::Firecracker => {
+                let config = FirecrackerConfig {
+                    programs: find_programs(Jailing::On)?,
+                    seccomp_filter: std::env::var_os("EMBERBOX_SECCOMP_FILTER").map(PathBuf::from),
+                    cpu_template: None,
+                    launcher,
+                    instance,
+                };
+                let engine = Firecracker::new(config).map_err(|e| e.to_string())?;
+                Ok(Arc::new(engine))
+            }
+        }
     }
 
     /// Closes everything; `Err` names what is left. Checks that failed may have
     /// left their VMs, which are not what is asked about here.
-    async fn close(&self) -> Result<(), String> {
-        let entries = std::fs::read_dir(&self.fixture.dir).map_err(|e| e.to_string())?;
-        for dir in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
-            let id = dir.file_name().and_then(|name| name.to_str()?.parse().ok());
-            if let Some(id) = id {
-                let place = VmPlace { id, dir };
-                self.fixture
-                    .engine
-                    .reap(&place)
-                    .await
-                    .map_err(|e| e.to_string())?;
+    async fn close(&self, fixtures: &[Arc<Fixture>]) -> Result<(), String> {
+        for fixture in fixtures {
+            let entries = std::fs::read_dir(&fixture.dir).map_err(|e| e.to_string())?;
+            for dir in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
+                let id = dir.file_name().and_then(|name| name.to_str()?.parse().ok());
+                if let Some(id) = id {
+                    let reaped = fixture.engine.reap(&VmPlace { id, dir }).await;
+                    reaped.map_err(|e| e.to_string())?;
+                }
             }
         }
         self.slots.close().await.map_err(|e| e.to_string())?;
@@ -163,7 +223,9 @@ impl Bench {
             .await
             .map_err(|e| e.to_string())?;
         fresh.close().await.map_err(|e| e.to_string())?;
-        self.fixture.cgroups.remove_if_empty();
+        for fixture in fixtures {
+            fixture.engine.close();
+        }
         self.outside.close();
         let name = self.instance.to_string();
         let namespaces = std::fs::read_dir("/run/netns").map_err(|e| e.to_string())?;

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use emberbox_control::{BillingSettings, BuildSettings, PreviewSettings};
 use emberbox_core::Limits;
-use emberbox_host::AcceleratorChoice;
+use emberbox_host::{AcceleratorChoice, EngineChoice, EngineKind, FirecrackerChoice, JailerChoice};
 use emberbox_image::KernelChoice;
+use emberbox_runtime::firecracker::CpuTemplate;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
@@ -84,17 +85,27 @@ impl Server {
 pub(crate) struct Engine {
     pub(crate) kind: EngineKind,
     pub(crate) accel: AcceleratorChoice,
+    /// Whether Firecracker is confined by its jailer.
+    pub(crate) jailer: JailerChoice,
+    /// Compiled filters for a Firecracker that was built without any.
+    pub(crate) seccomp_filter: Option<PathBuf>,
+    /// What Firecracker's guests see of the processor.
+    pub(crate) cpu_template: Option<CpuTemplate>,
 }
 
-/// Which VMM.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum EngineKind {
-    /// The best one this machine can run.
-    #[default]
-    Auto,
-    /// QEMU.
-    Qemu,
+impl Engine {
+    /// What a host is told.
+    pub(crate) fn choice(&self) -> EngineChoice {
+        EngineChoice {
+            kind: self.kind,
+            accelerator: self.accel,
+            firecracker: FirecrackerChoice {
+                jailer: self.jailer,
+                seccomp_filter: self.seccomp_filter.clone(),
+                cpu_template: self.cpu_template,
+            },
+        }
+    }
 }
 
 /// What runs in the VMs.
@@ -203,7 +214,16 @@ impl Config {
                 problem: "belongs to guest.kernel, which is not set".to_owned(),
             });
         }
+        if (self.engine.kind, self.engine.accel)
+            == (EngineKind::Firecracker, AcceleratorChoice::Tcg)
+        {
+            return Err(ConfigError::Value {
+                key: "engine.accel",
+                problem: "is tcg, but Firecracker runs on KVM only".to_owned(),
+            });
+        }
         for (key, path) in [
+            ("engine.seccomp_filter", &self.engine.seccomp_filter),
             ("guest.kernel", &self.guest.kernel),
             ("guest.kernel_modules", &self.guest.kernel_modules),
         ] {

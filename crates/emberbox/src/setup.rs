@@ -77,7 +77,7 @@ pub(crate) fn host_config(config: &Config, home: Home, data_dir: &DataDir) -> Ho
         data_dir: data_dir.path().to_owned(),
         home,
         default_image: DEFAULT_IMAGE.to_owned(),
-        accelerator: config.engine.accel,
+        engine: config.engine.choice(),
         launcher: Launcher::this_executable(),
         allowed_private: config
             .network

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use emberbox_core::{BuildId, BuildLimits, BuildSpec, SandboxId, Shape, VmId};
 use emberbox_guest::{ExecSpec, ExitStatus};
 use emberbox_host::build::{BuildEvent, BuildFailure, BuildRequest, BuiltImage, RegistryAccess};
-use emberbox_host::{AcceleratorChoice, BootPath, CreateVm, Host, HostConfig, Origin};
+use emberbox_host::{
+    AcceleratorChoice, BootPath, CreateVm, EngineChoice, Host, HostConfig, Origin,
+};
 use emberbox_image::{BASE_TEMPLATE, Home};
 use emberbox_runtime::jail::Launcher;
 use serde_json::{Value, json};
@@ -68,7 +70,10 @@ impl Rig {
             data_dir: dir.path().to_owned(),
             home: home.clone(),
             default_image: BASE_TEMPLATE.to_owned(),
-            accelerator: AcceleratorChoice::Tcg,
+            engine: EngineChoice {
+                accelerator: AcceleratorChoice::Tcg,
+                ..EngineChoice::default()
+            },
             launcher: Launcher::this_executable(),
             allowed_private: Vec::new(),
             slot_pool: 1,

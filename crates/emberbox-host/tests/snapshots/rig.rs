@@ -10,7 +10,7 @@ use emberbox_core::{SandboxId, Shape, SnapshotId, VmId};
 use emberbox_guest::client::GuestClient;
 use emberbox_guest::{ExecSpec, ExitStatus};
 use emberbox_host::{
-    AcceleratorChoice, CreateVm, Host, HostConfig, HostError, HostEvent, Keep, Origin,
+    AcceleratorChoice, CreateVm, EngineChoice, Host, HostConfig, HostError, HostEvent, Keep, Origin,
 };
 use emberbox_image::{BASE_TEMPLATE, Home};
 use emberbox_runtime::jail::Launcher;
@@ -258,7 +258,10 @@ pub(crate) async fn open_host(data_dir: &Path) -> (Arc<Host>, mpsc::Receiver<Hos
         data_dir: data_dir.to_owned(),
         home: Home::open(Home::default_path()).unwrap(),
         default_image: BASE_TEMPLATE.to_owned(),
-        accelerator: AcceleratorChoice::Tcg,
+        engine: EngineChoice {
+            accelerator: AcceleratorChoice::Tcg,
+            ..EngineChoice::default()
+        },
         launcher: Launcher::this_executable(),
         allowed_private: Vec::new(),
         slot_pool: 1,

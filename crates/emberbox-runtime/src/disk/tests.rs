@@ -45,3 +45,19 @@ fn an_existing_target_is_left_alone() {
     assert!(clone(&source, &target).is_err());
     assert_eq!(std::fs::read(&target).unwrap(), b"mine");
 }
+
+#[test]
+fn zeros_become_holes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, target) = (dir.path().join("a"), dir.path().join("b"));
+    let mut bytes = vec![0; (8 << 20) + 100];
+    bytes[0] = 1;
+    bytes[4096..12288].fill(2);
+    bytes[5 << 20] = 3;
+    *bytes.last_mut().unwrap() = 4;
+    std::fs::write(&source, &bytes).unwrap();
+    let (from, to) = (File::open(&source).unwrap(), File::create(&target).unwrap());
+    copy_without_zeros(&from, &to).unwrap();
+    assert!(std::fs::read(&target).unwrap() == bytes);
+    assert!(allocated_bytes(&target).unwrap() <= 64 << 10);
+}

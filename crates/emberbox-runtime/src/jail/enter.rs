@@ -9,16 +9,16 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::{Gid, Uid, chdir, pivot_root, setgroups, setresgid, setresuid, setsid};
+use nix::unistd::{Gid, Uid, chdir, chroot, pivot_root, setgroups, setresgid, setresuid, setsid};
 
-use super::{JailError, JailSpec, step};
+use super::{Confinement, JailError, JailSpec, shown, step};
 
 /// System directories a dynamically linked VMM reads: libraries and firmware.
 const SYSTEM: [&str; 5] = ["usr", "lib", "lib64", "bin", "etc/ld.so.cache"];
@@ -47,16 +47,32 @@ pub(super) fn clone_as_sibling() -> Result<Option<i32>, Errno> {
 /// Confines this process and becomes the VMM; returns only on failure.
 pub(super) fn confine_and_exec(spec: &JailSpec) -> Result<(), JailError> {
     step("make a session", setsid())?;
-    build_root(spec)?;
+    let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+    step("make mounts private", mount(none, "/", none, private, none))?;
+    match &spec.confinement {
+        Confinement::Complete { root, devices, .. } => build_root(root, devices, &spec.program)?,
+        Confinement::ByTheProgram { root, files } => {
+            shown::files(root, files)?;
+            // A jailer looks at its own process, which has another number here.
+            step("mount /proc", mount_proc(Path::new("/proc")))?;
+        }
+        Confinement::RootOnly { root, files } => {
+            shown::files(root, files)?;
+            step("enter the root", chdir(root.as_path()))?;
+            step("enter the root", chroot("."))?;
+        }
+    }
     step("limit core files", setrlimit(Resource::RLIMIT_CORE, 0, 0))?;
     step(
         "limit descriptors",
         setrlimit(Resource::RLIMIT_NOFILE, 1024, 1024),
     )?;
-    let (uid, gid) = (Uid::from_raw(spec.uid), Gid::from_raw(spec.uid));
-    step("drop groups", setgroups(&[]))?;
-    step("drop the group", setresgid(gid, gid, gid))?;
-    step("drop the user", setresuid(uid, uid, uid))?;
+    if let Confinement::Complete { uid, .. } = spec.confinement {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));
+        step("drop groups", setgroups(&[]))?;
+        step("drop the group", setresgid(gid, gid, gid))?;
+        step("drop the user", setresuid(uid, uid, uid))?;
+    }
     step("forbid new privileges", nix::sys::prctl::set_no_new_privs())?;
     let error = Command::new(&spec.program)
         .args(&spec.args)
@@ -68,11 +84,8 @@ pub(super) fn confine_and_exec(spec: &JailSpec) -> Result<(), JailError> {
     })
 }
 
-fn build_root(spec: &JailSpec) -> Result<(), JailError> {
-    let root = spec.root.as_path();
+fn build_root(root: &Path, devices: &[PathBuf], program: &Path) -> Result<(), JailError> {
     let none = None::<&str>;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    step("make mounts private", mount(none, "/", none, private, none))?;
     let tmpfs = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let options = Some("mode=755,size=64k");
     step(
@@ -80,25 +93,20 @@ fn build_root(spec: &JailSpec) -> Result<(), JailError> {
         mount(Some("jail"), root, Some("tmpfs"), tmpfs, options),
     )?;
 
-    let own = spec
-        .program
+    let own = program
         .strip_prefix("/")
         .ok()
         .filter(|path| !path.starts_with("usr"));
     for path in SYSTEM.iter().map(Path::new).chain(own) {
         step("show system libraries", show(root, path, Shown::ReadOnly))?;
     }
-    for device in &spec.devices {
+    for device in devices {
         let path = device.strip_prefix("/").unwrap_or(device);
         step("show a device", show(root, path, Shown::Device))?;
     }
     let proc = root.join("proc");
     step("make /proc", fs::create_dir(&proc))?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
-    step(
-        "mount /proc",
-        mount(Some("proc"), &proc, Some("proc"), flags, none),
-    )?;
+    step("mount /proc", mount_proc(&proc))?;
 
     step("enter the jail's root", chdir(root))?;
     step("enter the jail's root", pivot_root(".", "."))?;
@@ -109,6 +117,11 @@ fn build_root(spec: &JailSpec) -> Result<(), JailError> {
         "seal the jail's root",
         mount(none, "/", none, seal, options),
     )
+}
+
+fn mount_proc(at: &Path) -> nix::Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
+    mount(Some("proc"), at, Some("proc"), flags, None::<&str>)
 }
 
 /// How a path of the host appears in the jail.

@@ -33,9 +33,10 @@ impl Workshop {
         namespace::remove(&name)?;
         let runtime = tokio::runtime::Handle::current();
         let allowed = self.config.allowed_private.clone();
+        let uid = self.uid(index);
         let (netns, inside) = namespace::create(name, move || {
             set_parameters()?;
-            tap::create().map_err(NetError::io(format!("make the TAP of slot {index}")))?;
+            tap::create(uid).map_err(NetError::io(format!("make the TAP of slot {index}")))?;
             rules::load_inside(&allowed)?;
             Links::open(&runtime).map_err(NetError::io("connect to netlink in a namespace"))
         })
@@ -91,12 +92,16 @@ impl Workshop {
         Ok(Arc::new(Slot::new(SlotParts {
             index,
             name: self.name(index),
-            uid: self.config.uid_base + index.0,
+            uid: self.uid(index),
             mtu: self.mtu,
             netns,
             thread: self.thread.clone(),
             dns,
         })))
+    }
+
+    fn uid(&self, index: SlotIndex) -> u32 {
+        self.config.uid_base + index.0
     }
 
     fn name(&self, index: SlotIndex) -> String {

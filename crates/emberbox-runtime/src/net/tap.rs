@@ -7,12 +7,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::libc;
 
 /// The TAP's name inside a slot's namespace.
-pub(super) const NAME: &str = "tap0";
+pub(crate) const NAME: &str = "tap0";
 
-/// Makes the TAP in the namespace of the calling thread. It stays until the
-/// namespace ends.
-pub(super) fn create() -> io::Result<()> {
+/// Makes the TAP in the namespace of the calling thread, for a VMM that runs as
+/// `uid` to open by name. It stays until the namespace ends.
+pub(super) fn create(uid: u32) -> io::Result<()> {
     let file = attach()?;
+    sys::give_to(&file, uid)?;
     sys::persist(&file)
 }
 
@@ -43,7 +44,7 @@ mod sys {
     mod raw {
         use nix::libc;
 
-        // linux/if_tun.h declares both with `int`, whatever they point to.
+        // linux/if_tun.h declares all with `int`, whatever they point to.
         nix::ioctl_write_ptr_bad!(
             tunsetiff,
             nix::request_code_write!(b'T', 202, size_of::<libc::c_int>()),
@@ -52,6 +53,10 @@ mod sys {
         nix::ioctl_write_int_bad!(
             tunsetpersist,
             nix::request_code_write!(b'T', 203, size_of::<libc::c_int>())
+        );
+        nix::ioctl_write_int_bad!(
+            tunsetowner,
+            nix::request_code_write!(b'T', 204, size_of::<libc::c_int>())
         );
     }
 
@@ -67,6 +72,14 @@ mod sys {
         // SAFETY: the descriptor is open for the call and the pointer is to an
         // initialised `ifreq` with a terminated name, as TUNSETIFF reads it.
         unsafe { raw::tunsetiff(file.as_raw_fd(), &raw const request) }?;
+        Ok(())
+    }
+
+    pub(super) fn give_to(file: &File, uid: u32) -> io::Result<()> {
+        // The kernel takes the argument for a uid_t again.
+        let uid = uid.cast_signed();
+        // SAFETY: the descriptor is open for the call; the argument is a number.
+        unsafe { raw::tunsetowner(file.as_raw_fd(), uid) }?;
         Ok(())
     }
 

@@ -6,10 +6,12 @@
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
 
+use command_fds::FdMapping;
 use emberbox_core::Shape;
 
 use super::{Accelerator, Machine};
-use crate::net::{GATEWAY_ADDRESS, GATEWAY_MAC, GUEST_ADDRESS, GUEST_MAC, PREFIX_LEN};
+use crate::net::GUEST_MAC;
+use crate::vmm::guest::{kernel_command_line, mac};
 
 /// First descriptor number passed to QEMU; lower ones are its standard streams
 /// and the jail's own.
@@ -32,11 +34,15 @@ impl Inherited {
     }
 
     /// Every descriptor with its number.
-    pub(super) fn into_numbered(self) -> impl Iterator<Item = (RawFd, OwnedFd)> {
+    pub(super) fn into_mappings(self) -> Vec<FdMapping> {
         self.0
             .into_iter()
             .enumerate()
-            .map(|(i, fd)| (FIRST_FD + i as RawFd, fd))
+            .map(|(i, parent_fd)| FdMapping {
+                parent_fd,
+                child_fd: FIRST_FD + i as RawFd,
+            })
+            .collect()
     }
 }
 
@@ -155,16 +161,7 @@ impl CommandLine<'_> {
     }
 
     fn kernel_command_line(&self) -> String {
-        let mut words = vec![
-            "console=ttyS0 quiet panic=-1 8250.nr_uarts=1 net.ifnames=0 ipv6.disable=1".to_owned(),
-            "random.trust_cpu=on transparent_hugepage=madvise cryptomgr.notests".to_owned(),
-            format!("emberbox.layers={}", self.layers.len()),
-            format!("emberbox.address={GUEST_ADDRESS}/{PREFIX_LEN}"),
-            format!(
-                "emberbox.gateway={GATEWAY_ADDRESS} emberbox.gateway_mac={}",
-                mac(GATEWAY_MAC)
-            ),
-        ];
+        let mut words = vec![kernel_command_line(self.layers.len())];
         words.extend(self.accelerator.kernel_arguments().map(str::to_owned));
         words.join(" ")
     }
@@ -216,8 +213,4 @@ impl Args {
         );
         self.pair("-device", format!("virtio-blk-pci,drive={id},num-queues=1"));
     }
-}
-
-fn mac(address: [u8; 6]) -> String {
-    address.map(|byte| format!("{byte:02x}")).join(":")
 }

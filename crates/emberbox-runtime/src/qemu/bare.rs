@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use command_fds::{CommandFdExt, FdMapping};
+use command_fds::CommandFdExt;
 
 use super::{
     EngineError, Inherited, PID_FILE, ProcessRef, Qemu, QemuVm, Start, Started, start_error,
@@ -11,10 +11,8 @@ use super::{
 use crate::engine::{SnapshotFiles, Vm, VmSpec};
 
 impl Qemu {
-    /// Restores a snapshot with nothing around QEMU: no jail, no cgroup, as
-    /// root, the state given at once. Measures what the VMM itself takes;
-    /// never for a guest that is not trusted.
-    pub async fn restore_bare(
+    /// Restores a snapshot with nothing around QEMU, the state given at once.
+    pub(super) async fn start_bare(
         &self,
         spec: &VmSpec,
         snapshot: &SnapshotFiles,
@@ -26,13 +24,6 @@ impl Qemu {
             memory,
             begin,
         } = self.command_line(spec, Start::Seed(snapshot), &mut inherited)?;
-        let mappings = inherited
-            .into_numbered()
-            .map(|(child_fd, parent_fd)| FdMapping {
-                parent_fd,
-                child_fd,
-            })
-            .collect();
         let mut command = Command::new(&self.config.program);
         command
             .args(arguments)
@@ -40,7 +31,7 @@ impl Qemu {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         command
-            .fd_mappings(mappings)
+            .fd_mappings(inherited.into_mappings())
             .map_err(|_collision| start_error(place, "descriptor numbers collide"))?;
         let child = command
             .spawn()

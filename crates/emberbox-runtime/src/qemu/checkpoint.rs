@@ -23,6 +23,7 @@ use super::vm::QemuVm;
 use super::{BASE_MEMORY, MEMORY_BYTES};
 use crate::disk;
 use crate::engine::{CheckpointFiles, EngineError};
+use crate::vmm::blocking;
 
 /// Most bytes of devices' state: measured 0.1 to 0.7 MB, mostly what is queued.
 const MAX_STATE: u64 = 64 << 20;
@@ -44,16 +45,6 @@ pub(super) async fn write(vm: &QemuVm, files: &CheckpointFiles) -> Result<(), En
     // must not meet a file that the other makes later.
     let (memory, devices) = join!(memory, save_devices(vm, &files.state));
     memory.and(devices)
-}
-
-/// Runs blocking work on a thread of its own.
-pub(super) async fn blocking<T: Send + 'static>(
-    doing: &'static str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, EngineError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|panic| Err(io::Error::other(panic)))
-        .map_err(|error| EngineError::host(doing, error))
 }
 
 /// Puts the seed's memory, if there is one, beside the pages that replace

@@ -1,7 +1,6 @@
 //! One running QEMU.
 
 use std::fs::{File, OpenOptions};
-use std::io;
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -13,31 +12,23 @@ use async_trait::async_trait;
 use emberbox_core::VmId;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::args::CONSOLE_RING_KIB;
 use super::memory::SealedMemory;
 use super::qmp::{GuestFact, Qmp};
-use super::{CONTROL_SOCKET, checkpoint, pages, remove_file, start_error};
+use super::{CONTROL_SOCKET, checkpoint, pages};
 use crate::cgroup::CgroupTree;
 use crate::disk;
 use crate::engine::{
     CheckpointFiles, EngineError, ExitReason, MemoryUse, SnapshotFiles, Vm, VmPlace,
 };
 use crate::process::{self, Process};
+use crate::vmm::{blocking, console, remove_cgroup, remove_file, start_error};
 
 /// Between attempts of a guest to write to a disk of this machine that is full.
 /// Nothing tells when there is room.
 const FULL: Duration = Duration::from_secs(1);
-
-/// Between attempts to remove a cgroup that is still busy.
-const POLL: Duration = Duration::from_millis(2);
-
-/// How long a killed process's cgroup may stay busy.
-const CGROUP_BUSY: Duration = Duration::from_secs(5);
-
-/// Console text that goes into an exit reason.
-const LAST_WORDS: usize = 500;
 
 /// Where a VM's memory came from.
 pub(super) enum MemoryOrigin {
@@ -136,7 +127,7 @@ impl QemuVm {
                 // generation id is written to it.
                 if let Some(Pages { file, memory }) = pages {
                     let pid = self.process.pid();
-                    checkpoint::blocking("cannot put back memory", move || {
+                    blocking("cannot put back memory", move || {
                         pages::load_into_process(&file, pid, memory)
                     })
                     .await?;
@@ -195,19 +186,7 @@ impl QemuVm {
         let console = console
             .ok()
             .and_then(|text| text.as_str().map(str::to_owned));
-        let console = console.unwrap_or_default();
-        if console.contains("Kernel panic") {
-            return ExitReason::GuestPanic;
-        }
-        let fatal = console
-            .lines()
-            .rev()
-            .find(|line| line.contains("emberbox-agent: FATAL"));
-        if let Some(line) = fatal {
-            let detail = line.chars().take(LAST_WORDS).collect();
-            return ExitReason::VmmDied { detail };
-        }
-        ExitReason::GuestShutdown
+        console::reason(&console.unwrap_or_default())
     }
 
     async fn check_paused(&self, command: &'static str) -> Result<(), EngineError> {
@@ -299,7 +278,7 @@ impl Vm for QemuVm {
             .map_err(|e| EngineError::host("cannot end the VMM", e))?;
         self.wait().await;
         remove_file(&self.dir.join(CONTROL_SOCKET))?;
-        remove_file(&self.dir.join(super::PID_FILE))
+        remove_file(&self.dir.join(crate::vmm::PID_FILE))
     }
 
     async fn wait(&self) -> ExitReason {
@@ -339,23 +318,6 @@ async fn go_on_when_there_is_room(mut full: watch::Receiver<u64>, vm: Weak<QemuV
         tracing::warn!(vm = %vm.id, "a guest stood still: the disk of this machine is full");
         if let Err(error) = vm.qmp.execute("cont", json!({})).await {
             tracing::warn!(vm = %vm.id, %error, "a guest cannot go on");
-        }
-    }
-}
-
-/// Removes a cgroup whose last process was just killed: the kernel may hold it
-/// busy for a moment longer.
-pub(super) async fn remove_cgroup(cgroups: &CgroupTree, vm: &VmId) -> Result<(), EngineError> {
-    let deadline = Instant::now() + CGROUP_BUSY;
-    loop {
-        match cgroups.remove(vm) {
-            Ok(()) => return Ok(()),
-            Err(error)
-                if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
-            {
-                sleep(POLL).await;
-            }
-            Err(error) => return Err(EngineError::host("cannot remove the cgroup", error)),
         }
     }
 }

@@ -40,6 +40,9 @@ fn everything_can_be_set() {
         [engine]
         kind = "qemu"
         accel = "tcg"
+        jailer = "off"
+        seccomp_filter = "/dev/null"
+        cpu_template = "T2CL"
         [guest]
         kernel = "/dev/null"
         kernel_modules = "/tmp"
@@ -72,6 +75,9 @@ fn everything_can_be_set() {
     assert_eq!(config.https(Path::new("/data")), Some(https));
     assert_eq!(config.engine.kind, EngineKind::Qemu);
     assert_eq!(config.engine.accel, AcceleratorChoice::Tcg);
+    assert_eq!(config.engine.jailer, JailerChoice::Off);
+    assert_eq!(config.engine.seccomp_filter, Some("/dev/null".into()));
+    assert_eq!(config.engine.cpu_template, Some(CpuTemplate::T2Cl));
     let kernel = KernelChoice::Own {
         image: "/dev/null".into(),
         modules: Some("/tmp".into()),
@@ -120,6 +126,16 @@ fn every_mistake_names_its_key() {
         ("[sever]\nlisten = 5", "sever"),
         ("[engine]\nkind = \"xen\"", "kind"),
         ("[engine]\naccel = \"fast\"", "accel"),
+        (
+            "[engine]\nkind = \"firecracker\"\naccel = \"tcg\"",
+            "engine.accel",
+        ),
+        ("[engine]\njailer = true", "jailer"),
+        ("[engine]\ncpu_template = \"T9\"", "cpu_template"),
+        (
+            "[engine]\nseccomp_filter = \"/no/such/file\"",
+            "engine.seccomp_filter",
+        ),
         ("[guest]\nkernel = \"/no/such/file\"", "guest.kernel"),
         ("[guest]\nkernel_modules = \"/tmp\"", "guest.kernel_modules"),
         ("[guest]\ntrust_host_ca = \"yes\"", "trust_host_ca"),

@@ -3,10 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
-use emberbox_host::AcceleratorChoice;
+use emberbox_host::{AcceleratorChoice, EngineKind, JailerChoice};
 use emberbox_image::{GuestImages, Home};
 use emberbox_runtime::cgroup::CgroupTree;
 use emberbox_runtime::disk::{self, CloneMethod};
@@ -21,13 +20,14 @@ pub(crate) struct Facts {
     /// Of this binary.
     pub(crate) version: String,
     pub(crate) root: bool,
+    /// `engine.kind` of the configuration.
+    pub(crate) engine_wanted: EngineKind,
     /// `engine.accel` of the configuration.
     pub(crate) accelerator_wanted: AcceleratorChoice,
     pub(crate) kvm: Kvm,
     /// Its version.
     pub(crate) qemu: Option<String>,
-    /// Its version.
-    pub(crate) firecracker: Option<String>,
+    pub(crate) firecracker: Firecracker,
     pub(crate) home: HomeFacts,
     pub(crate) templates: Vec<Template>,
     pub(crate) seeds: Vec<Seed>,
@@ -45,6 +45,18 @@ pub(crate) struct Kvm {
     /// A probe VM booted, or not; unknown when there is nothing to boot yet.
     pub(crate) usable: Option<bool>,
     pub(crate) reason: String,
+}
+
+/// Whether Firecracker can be used.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Firecracker {
+    /// Its version, if it and its jailer are there and known.
+    pub(crate) version: Option<String>,
+    /// A probe VM of its own booted, or not; unknown when it was not tried.
+    pub(crate) usable: Option<bool>,
+    pub(crate) reason: String,
+    /// `engine.jailer` of the configuration.
+    pub(crate) jailer: JailerChoice,
 }
 
 /// Where images and seeds live.
@@ -120,10 +132,11 @@ pub(crate) async fn gather(config: &Config) -> Result<Facts> {
     Ok(Facts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         root: rustix::process::geteuid().is_root(),
+        engine_wanted: config.engine.kind,
         accelerator_wanted: config.engine.accel,
         kvm: kvm(home.as_ref(), images.first()).await?,
         qemu: qemu::find_program().and_then(|program| qemu::version(&program).ok()),
-        firecracker: firecracker(),
+        firecracker: firecracker(config, home.as_ref(), images.first()).await?,
         home: HomeFacts {
             exists,
             reflink: home.as_ref().and_then(|home| reflink(home.root())),
@@ -176,11 +189,7 @@ async fn kvm(home: Option<&Home>, images: Option<&GuestImages>) -> Result<Kvm> {
             "/dev/kvm exists; whether it works shows once QEMU is installed",
         ));
     };
-    let images = BootImages {
-        kernel: images.kernel.clone(),
-        initramfs: images.initramfs.clone(),
-        layers: images.layers.clone(),
-    };
+    let images = boot_images(images);
     let verdict = emberbox_host::config::kvm_verdict(home, &program, &images).await?;
     Ok(Kvm {
         device,
@@ -189,13 +198,39 @@ async fn kvm(home: Option<&Home>, images: Option<&GuestImages>) -> Result<Kvm> {
     })
 }
 
-/// Its version; the engine for it is not there yet, so it is never needed.
-fn firecracker() -> Option<String> {
-    let output = Command::new("firecracker").arg("--version").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // "Firecracker v1.9.1"
-    let version = text.split_whitespace().nth(1)?;
-    Some(version.trim_start_matches('v').to_owned())
+async fn firecracker(
+    config: &Config,
+    home: Option<&Home>,
+    images: Option<&GuestImages>,
+) -> Result<Firecracker> {
+    let choice = config.engine.choice().firecracker;
+    let facts = |version: Option<String>, usable, reason: &str| Firecracker {
+        version,
+        usable,
+        reason: reason.to_owned(),
+        jailer: config.engine.jailer,
+    };
+    let (programs, version) = match choice.programs() {
+        Ok(found) => found,
+        Err(reason) => return Ok(facts(None, Some(false), &reason)),
+    };
+    let said = Some(version.to_string());
+    let (Some(home), Some(images)) = (home, images) else {
+        let reason = "whether it works shows once a guest can be booted";
+        return Ok(facts(said, None, reason));
+    };
+    let images = boot_images(images);
+    let verdict =
+        emberbox_host::config::firecracker_verdict(home, &programs, &version, &images).await?;
+    Ok(facts(said, Some(verdict.usable), &verdict.reason))
+}
+
+fn boot_images(images: &GuestImages) -> BootImages {
+    BootImages {
+        kernel: images.kernel.clone(),
+        initramfs: images.initramfs.clone(),
+        layers: images.layers.clone(),
+    }
 }
 
 /// Tries it with one small file: file systems of one name differ by how they

@@ -63,13 +63,7 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
                 .clone()
                 .unwrap_or_else(|| "not installed".to_owned()),
         ),
-        (
-            "Firecracker",
-            facts
-                .firecracker
-                .clone()
-                .unwrap_or_else(|| "not installed (not needed)".to_owned()),
-        ),
+        ("Firecracker", firecracker(facts)),
         ("home", home(facts)),
     ];
     if facts.templates.is_empty() {
@@ -109,6 +103,14 @@ fn engine(chosen: Option<&Chosen>) -> String {
         _ => "in software emulation",
     };
     format!("{} {} {how}", chosen.name, chosen.version)
+}
+
+fn firecracker(facts: &Facts) -> String {
+    let firecracker = &facts.firecracker;
+    match &firecracker.version {
+        Some(version) => format!("{version}: {}", firecracker.reason),
+        None => firecracker.reason.clone(),
+    }
 }
 
 fn kvm(facts: &Facts) -> String {

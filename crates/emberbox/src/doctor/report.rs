@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use emberbox_host::AcceleratorChoice;
+use emberbox_host::{AcceleratorChoice, EngineKind, JailerChoice};
 
 use super::facts::{Facts, Program};
 
@@ -62,6 +62,29 @@ impl Report {
 }
 
 fn chosen(facts: &Facts) -> Option<Chosen> {
+    match facts.engine_wanted {
+        EngineKind::Auto => firecracker(facts).or_else(|| qemu(facts)),
+        EngineKind::Qemu => qemu(facts),
+        EngineKind::Firecracker => firecracker(facts),
+    }
+}
+
+fn firecracker(facts: &Facts) -> Option<Chosen> {
+    let wanted = match facts.accelerator_wanted {
+        AcceleratorChoice::Auto | AcceleratorChoice::Kvm => true,
+        AcceleratorChoice::Tcg => false,
+    };
+    if !wanted || facts.firecracker.usable != Some(true) {
+        return None;
+    }
+    Some(Chosen {
+        name: "firecracker",
+        version: facts.firecracker.version.clone()?,
+        accelerator: "kvm",
+    })
+}
+
+fn qemu(facts: &Facts) -> Option<Chosen> {
     let version = facts.qemu.clone()?;
     let accelerator = match (facts.kvm.usable, facts.accelerator_wanted) {
         (_, AcceleratorChoice::Tcg) => "tcg",
@@ -84,13 +107,15 @@ fn problems(facts: &Facts, missing: &[Program], engine: Option<&Chosen>) -> Vec<
             fix: "run emberbox as root".to_owned(),
         });
     }
-    if facts.qemu.is_some() && engine.is_none() {
+    problems.extend(engine_problem(facts, engine));
+    if engine.is_some_and(|engine| engine.name == "firecracker")
+        && facts.firecracker.jailer == JailerChoice::Off
+    {
         problems.push(Problem {
-            what: format!(
-                "engine.accel is kvm, and KVM is not usable: {}",
-                facts.kvm.reason
-            ),
-            fix: "set engine.accel to auto".to_owned(),
+            what: "engine.jailer is off: Firecracker runs as root, and a guest that breaks out of \
+                   it owns this machine"
+                .to_owned(),
+            fix: "set engine.jailer to on".to_owned(),
         });
     }
     // Nothing can be made before the programs are there, and nobody needs to
@@ -102,6 +127,32 @@ fn problems(facts: &Facts, missing: &[Program], engine: Option<&Chosen>) -> Vec<
         });
     }
     problems
+}
+
+/// Why what is wanted cannot run.
+fn engine_problem(facts: &Facts, engine: Option<&Chosen>) -> Option<Problem> {
+    if engine.is_some() {
+        return None;
+    }
+    if facts.engine_wanted == EngineKind::Firecracker {
+        return Some(Problem {
+            what: format!(
+                "engine.kind is firecracker, and it cannot be used: {}",
+                facts.firecracker.reason
+            ),
+            fix: "install Firecracker and its jailer (1.13 to 1.17) where KVM works, or set \
+                  engine.kind to auto"
+                .to_owned(),
+        });
+    }
+    // Without QEMU it is among the programs that are missing.
+    facts.qemu.as_ref().map(|_| Problem {
+        what: format!(
+            "engine.accel is kvm, and KVM is not usable: {}",
+            facts.kvm.reason
+        ),
+        fix: "set engine.accel to auto".to_owned(),
+    })
 }
 
 /// One line that can be pasted.

@@ -16,6 +16,7 @@ pub(crate) fn ready() -> Facts {
     Facts {
         version: "1.2.3".to_owned(),
         root: true,
+        engine_wanted: EngineKind::Auto,
         accelerator_wanted: AcceleratorChoice::Auto,
         kvm: Kvm {
             device: true,
@@ -23,7 +24,12 @@ pub(crate) fn ready() -> Facts {
             reason: "/dev/kvm exists, but a probe VM did not boot within 15 s".to_owned(),
         },
         qemu: Some("7.2.22".to_owned()),
-        firecracker: None,
+        firecracker: Firecracker {
+            version: None,
+            usable: Some(false),
+            reason: "firecracker is not installed".to_owned(),
+            jailer: JailerChoice::On,
+        },
         home: HomeFacts {
             path: "/var/lib/emberbox".into(),
             exists: true,

@@ -19,7 +19,9 @@ fn a_machine_with_kvm_and_firecracker_where_somebody_forgot_root() {
     facts.root = false;
     facts.kvm.usable = Some(true);
     facts.kvm.reason = "a probe VM booted".to_owned();
-    facts.firecracker = Some("1.13.1".to_owned());
+    facts.firecracker.version = Some("1.16.1".to_owned());
+    facts.firecracker.usable = Some(true);
+    facts.firecracker.reason = "a probe VM booted".to_owned();
     facts.home.reflink = Some(true);
     facts.seeds.clear();
     expect_file!["tests/not_root.txt"].assert_eq(&text(&Report::new(facts)));

@@ -52,6 +52,44 @@ fn the_accelerator_follows_wish_and_verdict() {
 }
 
 #[test]
+fn firecracker_is_taken_where_its_own_probe_says_so() {
+    use EngineKind::{Auto, Firecracker, Qemu};
+    let cases = [
+        (Auto, Some(true), Some("firecracker")),
+        (Auto, Some(false), Some("qemu")),
+        (Auto, None, Some("qemu")),
+        (Qemu, Some(true), Some("qemu")),
+        (Firecracker, Some(true), Some("firecracker")),
+        (Firecracker, Some(false), None),
+        (Firecracker, None, None),
+    ];
+    for (wanted, usable, expected) in cases {
+        let mut facts = sample::ready();
+        facts.engine_wanted = wanted;
+        facts.firecracker.usable = usable;
+        facts.firecracker.version = Some("1.16.1".to_owned());
+        let report = Report::new(facts);
+        let got = report.engine.as_ref().map(|engine| engine.name);
+        assert_eq!(
+            got, expected,
+            "{wanted:?} with Firecracker usable: {usable:?}"
+        );
+        assert_eq!(report.ok, expected.is_some());
+    }
+}
+
+#[test]
+fn a_firecracker_without_its_jailer_is_a_problem() {
+    let mut facts = sample::ready();
+    facts.firecracker.usable = Some(true);
+    facts.firecracker.version = Some("1.16.1".to_owned());
+    facts.firecracker.jailer = JailerChoice::Off;
+    let report = Report::new(facts);
+    assert!(!report.ok);
+    assert_eq!(report.problems[0].fix, "set engine.jailer to on");
+}
+
+#[test]
 fn without_root_or_template_nothing_runs_and_the_mending_is_told() {
     let mut facts = sample::ready();
     facts.root = false;

@@ -1,0 +1,280 @@
+//! One running Firecracker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::api::call::Call;
+use super::api::{Api, InstanceState};
+use super::console::{self, Console};
+use super::release::{Release, Version};
+use super::root::Root;
+use super::snapshot;
+use crate::cgroup::CgroupTree;
+use crate::engine::{
+    CheckpointFiles, EngineError, ExitReason, MemoryUse, SnapshotFiles, Vm, VmPlace,
+};
+use crate::process::{self, Process};
+use crate::vmm;
+
+/// How long a started VMM may take until it listens. The jailer copies the
+/// program first, and a loaded machine needs seconds.
+const LISTENS: Duration = Duration::from_secs(60);
+
+/// Between looks whether it does: a hundredth of a restore.
+const POLL: Duration = Duration::from_micros(500);
+
+/// A running Firecracker.
+pub(super) struct FirecrackerVm {
+    pub(super) place: VmPlace,
+    pub(super) root: Root,
+    pub(super) api: Api,
+    pub(super) release: Release,
+    process: Process,
+    cgroups: CgroupTree,
+    /// Somebody here asked for the end.
+    stopping: AtomicBool,
+    ended: watch::Sender<Option<ExitReason>>,
+}
+
+/// What a VMM that runs is taken charge of with.
+pub(super) struct Found<'a> {
+    pub(super) place: &'a VmPlace,
+    pub(super) root: Root,
+    pub(super) process: Process,
+    pub(super) console: Console,
+    pub(super) cgroups: CgroupTree,
+}
+
+impl FirecrackerVm {
+    /// Takes charge of a Firecracker that runs.
+    pub(super) async fn connect(found: Found<'_>) -> Result<Arc<Self>, EngineError> {
+        let Found {
+            place,
+            root,
+            process,
+            mut console,
+            cgroups,
+        } = found;
+        let open = root
+            .open()
+            .map_err(|e| EngineError::host("cannot open the jail", e))?;
+        let api = Api::in_root(open);
+        wait_until_it_listens(&api, &process)
+            .await
+            .map_err(|what| start_error(place, &mut console, &what))?;
+        let instance = api
+            .instance()
+            .await
+            .map_err(|error| start_error(place, &mut console, &error.to_string()))?;
+        // An older one than is installed now may still run.
+        let version: Version = instance
+            .vmm_version
+            .parse()
+            .map_err(|error| start_error(place, &mut console, &format!("{error}")))?;
+        let vm = Arc::new(Self {
+            place: place.clone(),
+            root,
+            api,
+            release: version.release,
+            process,
+            cgroups,
+            stopping: AtomicBool::new(false),
+            ended: watch::Sender::new(None),
+        });
+        tokio::spawn(Arc::clone(&vm).watch(console));
+        Ok(vm)
+    }
+
+    /// Makes a call whose failure is the command's.
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<(), EngineError> {
+        self.api
+            .call(&call)
+            .await
+            .map_err(|error| EngineError::Control {
+                command: call.name(),
+                detail: error.to_string(),
+            })
+    }
+
+    /// Waits for the end, finds out why, and cleans up after the process.
+    async fn watch(self: Arc<Self>, mut console: Console) {
+        let end = tokio::select! {
+            how = self.process.wait() => End::Process(how),
+            () = console.down() => End::Guest,
+        };
+        if end == End::Guest {
+            if let Err(error) = self.process.kill() {
+                tracing::error!(vm = %self.place.id, %error, "cannot end a VMM whose guest is down");
+            }
+            self.process.wait().await;
+        }
+        let reason = if self.stopping.load(Ordering::SeqCst) {
+            ExitReason::Stopped
+        } else {
+            reason(end, &mut console)
+        };
+        if let Err(error) = vmm::remove_cgroup(&self.cgroups, &self.place.id).await {
+            tracing::error!(vm = %self.place.id, %error, "a cgroup is left over");
+        }
+        self.ended.send_replace(Some(reason));
+    }
+
+    pub(super) fn check_running(&self) -> Result<(), EngineError> {
+        if self.ended.borrow().is_some() {
+            return Err(EngineError::NotRunning(self.place.id.clone()));
+        }
+        Ok(())
+    }
+
+    async fn state(&self, command: &'static str) -> Result<InstanceState, EngineError> {
+        self.check_running()?;
+        let instance = self.api.instance().await;
+        let instance = instance.map_err(|error| EngineError::Control {
+            command,
+            detail: error.to_string(),
+        })?;
+        Ok(instance.state)
+    }
+
+    async fn check_paused(&self) -> Result<(), EngineError> {
+        const COMMAND: &str = "snapshot/create";
+        match self.state(COMMAND).await? {
+            InstanceState::Paused => Ok(()),
+            InstanceState::Running | InstanceState::NotStarted => Err(EngineError::Control {
+                command: COMMAND,
+                detail: "the VM must be paused first".to_owned(),
+            }),
+        }
+    }
+}
+
+/// What ended first.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// The process; how, if it was our child.
+    Process(Option<String>),
+    /// The guest, while its VMM goes on.
+    Guest,
+}
+
+/// Why a VM that nobody here stopped has ended.
+fn reason(end: End, console: &mut Console) -> ExitReason {
+    let well = match &end {
+        End::Guest => true,
+        End::Process(Some(how)) => how == "exit code 0",
+        End::Process(None) => console.ended_well(),
+    };
+    if well {
+        return vmm::console::reason(&console.text());
+    }
+    let how = match end {
+        End::Process(Some(how)) => how,
+        End::Process(None) | End::Guest => "it was not our child".to_owned(),
+    };
+    let last = console.text();
+    let last = last.lines().next_back().unwrap_or_default();
+    ExitReason::VmmDied {
+        detail: format!("{how}; {last}"),
+    }
+}
+
+/// `Err` says why it never will.
+async fn wait_until_it_listens(api: &Api, process: &Process) -> Result<(), String> {
+    let listens = async {
+        while !api.listens().await {
+            sleep(POLL).await;
+        }
+    };
+    tokio::select! {
+        listens = timeout_at(Instant::now() + LISTENS, listens) => {
+            listens.map_err(|_elapsed| "it does not listen".to_owned())
+        }
+        how = process.wait() => {
+            let how = how.unwrap_or_else(|| "it is not our child".to_owned());
+            Err(format!("it ended at once: {how}"))
+        }
+    }
+}
+
+/// What went wrong, with the last words of VMM and guest.
+pub(super) fn start_error(place: &VmPlace, console: &mut Console, what: &str) -> EngineError {
+    /// Enough for the reason, which comes last.
+    const LINES: usize = 4;
+    let text = console.text();
+    let lines: Vec<_> = text.lines().collect();
+    let last = lines[lines.len().saturating_sub(LINES)..].join("; ");
+    vmm::start_error(place, &format!("{what}; {last}"))
+}
+
+#[async_trait]
+impl Vm for FirecrackerVm {
+    async fn pause(&self) -> Result<(), EngineError> {
+        match self.state("vm/Paused").await? {
+            InstanceState::Paused => Ok(()),
+            InstanceState::Running | InstanceState::NotStarted => self.call(Call::Pause).await,
+        }
+    }
+
+    async fn resume(&self) -> Result<(), EngineError> {
+        match self.state("vm/Resumed").await? {
+            InstanceState::Running => Ok(()),
+            InstanceState::Paused | InstanceState::NotStarted => self.call(Call::Resume).await,
+        }
+    }
+
+    async fn snapshot(&self, files: &SnapshotFiles) -> Result<(), EngineError> {
+        self.check_paused().await?;
+        snapshot::save(self, &files.memory, &files.state).await
+    }
+
+    async fn checkpoint(&self, files: &CheckpointFiles) -> Result<(), EngineError> {
+        self.check_paused().await?;
+        snapshot::save(self, &files.memory, &files.state).await
+    }
+
+    async fn stop(&self) -> Result<(), EngineError> {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.process
+            .kill()
+            .map_err(|e| EngineError::host("cannot end the VMM", e))?;
+        self.wait().await;
+        remove_files(&self.place)
+    }
+
+    async fn wait(&self) -> ExitReason {
+        let mut ended = self.ended.subscribe();
+        let reason = ended
+            .wait_for(Option::is_some)
+            .await
+            .map(|reason| reason.clone());
+        reason
+            .ok()
+            .flatten()
+            .expect("the sender lives in self and only sends a reason")
+    }
+
+    async fn memory_use(&self) -> Result<MemoryUse, EngineError> {
+        self.check_running()?;
+        process::memory_use(self.process.pid())
+            .map_err(|e| EngineError::host("cannot read the VMM's memory use", e))
+    }
+
+    fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+}
+
+/// Removes what this engine made in the directory of a VM that has ended.
+/// Idempotent.
+pub(super) fn remove_files(place: &VmPlace) -> Result<(), EngineError> {
+    Root::remove(place)?;
+    for name in [console::FILE, snapshot::BASE_MEMORY, vmm::PID_FILE] {
+        vmm::remove_file(&place.dir.join(name))?;
+    }
+    Ok(())
+}
