@@ -18,6 +18,7 @@ mod demo;
 mod dependency;
 mod openapi;
 mod package;
+mod rig;
 mod setup;
 mod test;
 
@@ -49,6 +50,8 @@ enum Task {
     /// Kill the server and VMMs and fill the disk under load, again and again,
     /// and check what is left each time.
     Chaos(chaos::Arguments),
+    /// Run a command on an emulated machine with a KVM that works.
+    Rig(rig::Arguments),
     /// Write docs/openapi.json anew from the types.
     Openapi,
     /// Measure.
@@ -66,6 +69,10 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Ci => ci::run(),
+        Task::Rig(arguments) => match rig::run(&arguments) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Task::Openapi => openapi::write(),
         Task::Bench { bench } => bench::run(&bench),
     };
