@@ -194,6 +194,16 @@ impl Agent {
         })
     }
 
+    /// Puts other variables into force for what starts from now on.
+    pub(crate) fn set_environment(&self, env: &[(String, String)]) -> Result<(), GuestError> {
+        let environment = self.environment_with(env)?;
+        let claimed = self.claimed().ok_or_else(|| {
+            GuestError::new(GuestErrorCode::Unclaimed, "the guest has no identity yet")
+        })?;
+        self.set_claimed(claimed.token.clone(), environment);
+        Ok(())
+    }
+
     fn environment_with(&self, env: &[(String, String)]) -> Result<Environment, GuestError> {
         let mut environment = Environment::clone(&self.environment);
         environment

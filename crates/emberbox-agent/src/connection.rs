@@ -151,7 +151,8 @@ fn takes_input(request: &Request) -> bool {
         | Request::Revive(_)
         | Request::Freeze { .. }
         | Request::Thaw { .. }
-        | Request::Export(_) => false,
+        | Request::Export(_)
+        | Request::SetEnvironment(_) => false,
     }
 }
 
@@ -176,7 +177,8 @@ fn starts_a_process(request: &Request) -> bool {
         | Request::Revive(_)
         | Request::Freeze { .. }
         | Request::Thaw { .. }
-        | Request::Export(_) => false,
+        | Request::Export(_)
+        | Request::SetEnvironment(_) => false,
     }
 }
 
@@ -202,7 +204,8 @@ fn admit(
         | Request::Revive(_)
         | Request::Freeze { .. }
         | Request::Thaw { .. }
-        | Request::Export(_) => false,
+        | Request::Export(_)
+        | Request::SetEnvironment(_) => false,
     };
     if !agent.is_claimed() {
         return if fits_unclaimed {
@@ -268,6 +271,10 @@ async fn answer(
         Request::Process(request) => processes::answer(agent, connection, request).await,
         Request::Terminal(request) => terminals::answer(agent, connection, request).await,
         Request::Watch(spec) => watch::run(agent, connection, spec).await,
+        Request::SetEnvironment(env) => {
+            let done = agent.set_environment(&env);
+            connection.outgoing.done(done).await
+        }
         Request::Revive(revival) => {
             let done = agent.revive(revival, connection.peer);
             connection.outgoing.done(done).await

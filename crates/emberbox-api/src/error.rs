@@ -157,6 +157,9 @@ codes! {
     SandboxRuntimeUnavailable = "SANDBOX_RUNTIME_UNAVAILABLE", 409,
         "The sandbox is marked running but its VM cannot be reached yet.",
         "Try again shortly.";
+    SandboxWaking = "SANDBOX_WAKING", 503,
+        "The sandbox was paused and is being woken by this visit.",
+        "Look again after `Retry-After`.";
     DeploymentStopped = "DEPLOYMENT_STOPPED", 503,
         "The sandbox behind this deployment is not running.",
         "Deploy again from a running sandbox.";
@@ -226,6 +229,12 @@ codes! {
     SnapshotLimitExceeded = "SNAPSHOT_LIMIT_EXCEEDED", 409,
         "The sandbox has as many snapshots as it may have at a time.",
         "Delete a snapshot, or have the limit raised.";
+    SnapshotInUse = "SNAPSHOT_IN_USE", 409,
+        "A name keeps the snapshot, or a sandbox comes up from it; nothing was deleted.",
+        "Remove the name, or wait until the sandbox is up.";
+    SnapshotAlreadyNamed = "SNAPSHOT_ALREADY_NAMED", 409,
+        "The snapshot has a name.",
+        "Use that name, or remove it first.";
     RestoreTransient = "RESTORE_TRANSIENT", 503,
         "The VM could not be brought up from its snapshot; nothing was changed.",
         "Try again; look at the server's log when it stays.";
@@ -251,6 +260,7 @@ impl ErrorCode {
             | Self::SandboxStarting
             | Self::NoCapacity
             | Self::RateLimited
+            | Self::SandboxWaking
             | Self::PreviewUnreachable
             | Self::PreviewBusy
             | Self::SnapshotFailed
@@ -305,6 +315,8 @@ impl ErrorCode {
             | Self::TerminalNotFound
             | Self::GuestLimitExceeded
             | Self::SnapshotLimitExceeded
+            | Self::SnapshotInUse
+            | Self::SnapshotAlreadyNamed
             | Self::SnapshotDamaged
             | Self::SnapshotIncompatible => false,
         }

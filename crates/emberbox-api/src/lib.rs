@@ -10,12 +10,14 @@
 pub mod app;
 pub mod batch;
 pub mod build;
+pub mod bulk;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod code;
 pub mod command;
 pub mod credit;
 pub mod deployment;
+pub mod env;
 pub mod error;
 pub mod exec;
 pub mod export;
@@ -44,10 +46,12 @@ pub use app::{
 };
 pub use batch::{Batch, BatchItem, BatchItemError, BatchSize, BatchStatus, CreateBatch};
 pub use build::{BuildEvent, BuiltImage, CreateBuild, TemplateBuild};
+pub use bulk::{BulkFailure, BulkFilter, BulkOutcome, BulkSandboxes};
 pub use code::{CodeContexts, CodeResult, RunCode};
 pub use command::{CommandResult, RunCommand};
 pub use credit::{ChangeCredits, CreditEntry, Credits, PriceList};
 pub use deployment::{Deploy, Deployment, DeploymentState};
+pub use env::{EnvVar, NewEnvVar, SetEnv};
 pub use error::{ErrorBody, ErrorCode, ErrorResponse, FieldError};
 pub use exec::{ExecRequest, ExecResult};
 pub use export::{CreateExport, Export, ExportedFile};
@@ -72,17 +76,21 @@ pub use process::{Process, ProcessStatus, SignalProcess, StartProcess, WriteProc
 pub use readiness::{Component, Components, Readiness, ReadinessDetail, ReadinessStatus};
 pub use run::{FirstCommand, RanSandbox, RunSandbox};
 pub use sandbox::{
-    CreateSandbox, DestroyedSandbox, ExtendSandbox, Sandbox, SetTags, UpdateSandbox,
+    CreateSandbox, DestroyedSandbox, ExtendSandbox, Sandbox, SandboxList, SetTags, UpdateSandbox,
 };
-pub use snapshot::{CreateSnapshot, ForkSandbox, Snapshot};
+pub use snapshot::{
+    CreateSnapshot, DeleteSnapshots, DeletedSnapshot, Dependent, ForkSandbox, HistorySnapshot,
+    NameSnapshot, NamedSnapshot, NamedSnapshotDetail, Part, RemovedName, Snapshot, SnapshotDetail,
+    SnapshotGroup, SnapshotGroupPage, SnapshotPage, SnapshotResource,
+};
 pub use stream::{
     ExecOutput, ExitData, FileEvent, FileEventKind, Gap, LogLine, OutputLine, OutputName,
     SandboxError, StateChanged, StreamError,
 };
 pub use system::{Health, Ready};
 pub use template::{
-    BuildSpecError, CreateTemplate, ReadinessProbe, Template, TemplateList, ValidateBuildSpec,
-    ValidatedBuildSpec,
+    BuildSpecError, CatalogueTemplate, CreateTemplate, ReadinessProbe, Template, TemplateCatalogue,
+    TemplateList, TemplateSize, ValidateBuildSpec, ValidatedBuildSpec,
 };
 pub use tenancy::{
     Allowances, CreateProject, CreateTenant, CreateUser, CreateWorkspace, OwnLimits, Project,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::Time;
+use crate::{Part, Time};
 
 /// A sandbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -94,6 +94,16 @@ pub struct Sandbox {
     /// When it was destroyed.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub destroyed_at: Option<Time>,
+}
+
+/// What `GET /sandboxes` answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxList {
+    /// The sandboxes, newest first.
+    pub data: Vec<Sandbox>,
+    /// Which part, if one was asked for; else these are all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<Part>,
 }
 
 /// What `POST /sandboxes` takes. Unknown fields are ignored, because client

@@ -17,6 +17,40 @@ pub struct TemplateList {
     pub data: Vec<Template>,
 }
 
+/// What `GET /templates` answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TemplateCatalogue {
+    /// What can be made, and how large.
+    pub templates: Vec<CatalogueTemplate>,
+}
+
+/// A template and the sizes it comes in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CatalogueTemplate {
+    /// `sandbox`.
+    pub product: String,
+    /// The template.
+    #[serde(flatten)]
+    pub template: Template,
+    /// The named sizes that the limits allow.
+    pub sizes: Vec<TemplateSize>,
+}
+
+/// A named size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TemplateSize {
+    /// What `size` takes.
+    pub size: String,
+    /// Virtual CPUs.
+    pub cpu_count: u32,
+    /// Memory in MiB.
+    pub memory_mb: u32,
+    /// Disk in MiB.
+    pub disk_size_mb: u32,
+    /// Whether a sandbox of it can be made.
+    pub ready: bool,
+}
+
 /// How an app of one kind is installed, started and looked at. What is said to
 /// be "own" is there for a tenant's own templates.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -26,8 +26,10 @@ mod code;
 mod create;
 mod deploy;
 mod destroy;
+mod env;
 mod exec;
 mod feed;
+mod history;
 mod in_flight;
 mod janitor;
 mod meter;
@@ -39,6 +41,7 @@ mod reconcile;
 mod samples;
 mod snapshot;
 pub(crate) mod template;
+mod wake;
 
 use activity::Activity;
 pub(crate) use activity::Use;
@@ -51,12 +54,14 @@ use deploy::Routes;
 pub(crate) use exec::{Ending, RunningExec, TIMED_OUT, exit_code};
 use feed::Feeds;
 pub(crate) use feed::{Feed, Piece};
+pub(crate) use history::Kept;
 use in_flight::InFlight;
 pub(crate) use once::answer_lost;
 use rates::Rates;
 pub(crate) use samples::Sample;
 use samples::Samples;
 pub(crate) use snapshot::NewFork;
+use wake::Wakes;
 
 /// Announced changes a slow waiter may be behind. One that falls further
 /// behind reads the store again, so the number costs nothing but that read.
@@ -96,6 +101,7 @@ pub struct Control {
     shown: ShownCache,
     samples: Samples,
     busy_contexts: BusyContexts,
+    wakes: Wakes,
     /// Wakes the janitor: a deadline may be nearer than it knows.
     janitor: Notify,
     tasks: TaskTracker,
@@ -111,6 +117,10 @@ impl Control {
         events: mpsc::Receiver<HostEvent>,
         settings: Settings,
     ) -> Result<Arc<Self>, Failure> {
+        let terminal_key = match &settings.terminal_key {
+            Some(path) => TerminalKey::open(path).map_err(Failure::internal)?,
+            None => TerminalKey::random(),
+        };
         let control = Arc::new(Self {
             store,
             compute: Box::new(compute),
@@ -122,7 +132,7 @@ impl Control {
             keys: watch::Sender::new(()),
             rates: Rates::default(),
             feeds: Feeds::default(),
-            terminal_key: TerminalKey::random(),
+            terminal_key,
             creating: InFlight::default(),
             destroying: InFlight::default(),
             changing: InFlight::default(),
@@ -133,6 +143,7 @@ impl Control {
             shown: ShownCache::default(),
             samples: Samples::default(),
             busy_contexts: BusyContexts::default(),
+            wakes: Wakes::default(),
             janitor: Notify::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),

@@ -24,22 +24,27 @@ mod auth;
 mod batches;
 mod body;
 mod builds;
+mod bulk;
 mod code;
 mod commands;
 mod credits;
 mod deployments;
 mod document;
+mod env;
 mod error;
 mod events;
 mod exec;
 mod exports;
 mod files;
+mod history;
 mod json;
 mod keys;
 mod logs;
 mod measures;
+mod named;
 mod once;
 mod page;
+mod part;
 mod port;
 mod previews;
 mod processes;
@@ -53,6 +58,7 @@ mod sse;
 mod system;
 mod templates;
 mod tenancy;
+mod tenant_events;
 mod tenants;
 mod terminal;
 mod tickets;
@@ -155,6 +161,22 @@ pub fn router(control: Arc<Control>) -> Router {
         )
         .route("/sandbox-template-builds/{id}/cancel", post(builds::cancel))
         .route("/sandbox-template-builds/{id}/retry", post(builds::retry))
+        .route("/templates", get(templates::catalogue))
+        .route("/events/stream", get(tenant_events::stream))
+        .route("/snapshots", get(history::list))
+        .route("/snapshots/groups", get(history::groups))
+        .route("/snapshots/delete", post(history::delete_many))
+        .route("/snapshots/{id}", get(history::get).delete(history::delete))
+        .route("/snapshots/{id}/fork", post(history::fork))
+        .route("/named-snapshots", get(named::list).post(named::create))
+        .route(
+            "/named-snapshots/{name}",
+            get(named::get).delete(named::delete),
+        )
+        .route("/named-snapshots/{name}/deploy", post(named::deploy))
+        .route("/bulk/sandboxes/pause", post(bulk::pause))
+        .route("/bulk/sandboxes/resume", post(bulk::resume))
+        .route("/bulk/sandboxes/destroy", post(bulk::destroy))
         .route("/sandboxes", get(sandboxes::list).post(sandboxes::create))
         .route("/usage", get(usage::report))
         .route("/usage/summary", get(usage::summary))
@@ -213,6 +235,8 @@ pub fn router(control: Arc<Control>) -> Router {
             post(snapshots::restore),
         )
         .route("/sandboxes/{id}/fork", post(snapshots::fork))
+        .route("/sandboxes/{id}/env", get(env::list).put(env::set))
+        .route("/sandboxes/{id}/env/{key}", delete(env::delete))
         .route("/sandboxes/{id}/readiness", get(readiness::get))
         .route("/sandboxes/{id}/readiness/stream", get(readiness::stream))
         .route("/sandboxes/{id}/exec", post(exec::run))

@@ -20,6 +20,7 @@ mod address;
 mod connection;
 mod forward;
 mod header;
+mod heard;
 pub(crate) mod host;
 mod page;
 mod route;

@@ -24,6 +24,9 @@ pub struct Settings {
     pub billing: BillingSettings,
     /// How templates are built.
     pub builds: BuildSettings,
+    /// Holds the key that signs what opens a terminal; made when it is not
+    /// there. Without one the key lasts as long as the process.
+    pub terminal_key: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -36,6 +39,7 @@ impl Default for Settings {
             preview: PreviewSettings::default(),
             billing: BillingSettings::default(),
             builds: BuildSettings::default(),
+            terminal_key: None,
         }
     }
 }
@@ -171,6 +175,11 @@ pub struct PreviewSettings {
     pub head_timeout_sec: u32,
     /// Connections to one sandbox at the same time.
     pub max_connections: usize,
+    /// How long an upgraded connection, a WebSocket above all, may be silent
+    /// on both sides.
+    pub tunnel_idle_sec: u32,
+    /// Whether a visit wakes a paused sandbox that is persistent.
+    pub wake: bool,
 }
 
 impl Default for PreviewSettings {
@@ -185,6 +194,11 @@ impl Default for PreviewSettings {
             // A browser opens six to a host; this is forty of them, and far
             // below what one guest's share of descriptors should be.
             max_connections: 256,
+            // Pages that are looked at say something every minute or so; this
+            // ends what is left of closed laptops.
+            tunnel_idle_sec: 3600,
+            // A crawler would keep every sandbox awake.
+            wake: false,
         }
     }
 }

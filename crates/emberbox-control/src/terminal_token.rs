@@ -1,9 +1,14 @@
 //! What opens a terminal's socket without a key: a browser sends no header.
 //!
 //! A JWT that names one terminal of one sandbox and the key it was made with,
-//! and expires soon. The key is made at each start and never stored: tokens of an earlier
-//! start are refused, and terminals, which live on, are reached with a key.
+//! and expires soon. What signs it is kept in a file that only the server's user
+//! reads, so that a page which is open while the server restarts comes back to
+//! its terminal.
 
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use emberbox_core::{ApiKeyId, SandboxId};
@@ -52,15 +57,47 @@ pub(crate) struct TerminalKey {
 }
 
 impl TerminalKey {
-    /// A key that nobody else has.
-    pub(crate) fn random() -> Self {
-        // An error says that it is installed already: it is the only one here.
-        let _ = PROVIDER.install_default();
+    /// The key in this file, which is made if it is not there.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        match fs::read(path) {
+            Ok(secret) if secret.len() == KEY_BYTES => return Ok(Self::of(&secret)),
+            Ok(_torn) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         let mut secret = [0; KEY_BYTES];
         rand::fill(&mut secret[..]);
+        // Whole or not at all, and never readable by anybody else.
+        let draft = path.with_extension("draft");
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)?;
+        file.write_all(&secret)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        Ok(Self::of(&secret))
+    }
+
+    /// A key that nobody else has.
+    pub(crate) fn random() -> Self {
+        let mut secret = [0; KEY_BYTES];
+        rand::fill(&mut secret[..]);
+        Self::of(&secret)
+    }
+
+    fn of(secret: &[u8]) -> Self {
+        // An error says that it is installed already: it is the only one here.
+        let _ = PROVIDER.install_default();
         Self {
-            encoding: EncodingKey::from_secret(&secret),
-            decoding: DecodingKey::from_secret(&secret),
+            encoding: EncodingKey::from_secret(secret),
+            decoding: DecodingKey::from_secret(secret),
         }
     }
 

@@ -181,6 +181,11 @@ impl GuestClient {
         self.plain(Request::Thaw { unix_time_ns }, ANSWER).await
     }
 
+    /// Gives the guest other variables, for processes that start from now on.
+    pub async fn set_environment(&self, env: Vec<(String, String)>) -> Result<(), ClientError> {
+        self.plain(Request::SetEnvironment(env), ANSWER).await
+    }
+
     /// Warms an unclaimed guest for a memory snapshot, with its app running if
     /// it has one.
     pub async fn prepare_seed(&self, app: Option<App>) -> Result<(), ClientError> {

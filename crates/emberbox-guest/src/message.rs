@@ -103,6 +103,9 @@ pub enum Request {
     /// archive: `Data` frames, then [`FromAgent::End`]. The guest is of no use
     /// for anything else afterwards.
     Export(Export),
+    /// Gives the guest other variables, all of them: every process that starts
+    /// from now on sees these. Answers [`FromAgent::Done`].
+    SetEnvironment(Vec<(String, String)>),
 }
 
 /// Which files an export holds.

@@ -1,7 +1,8 @@
 //! The app of a sandbox's template: what its last start came to.
 
-use emberbox_core::SandboxId;
+use emberbox_core::{SandboxId, SnapshotId};
 use jiff::Timestamp;
+use sqlx::{Sqlite, Transaction};
 
 use crate::store::parse;
 use crate::{Store, StoreError, time};
@@ -120,6 +121,35 @@ impl Store {
         tx.commit().await?;
         Ok(done.rows_affected())
     }
+}
+
+/// The app of a sandbox is the one that ran when a snapshot was taken, because
+/// that is what runs in it now. A start that was under way is cut off.
+pub(crate) async fn take_from(
+    tx: &mut Transaction<'static, Sqlite>,
+    sandbox: &SandboxId,
+    snapshot: &SnapshotId,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM apps WHERE sandbox_id = ?")
+        .bind(sandbox.as_str())
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query(
+        "INSERT INTO apps \
+         (sandbox_id, status, workdir, port, pid, ready, error, started_at, updated_at) \
+         SELECT ?1, iif(begun, 'failed', app ->> 'status'), app ->> 'workdir', app ->> 'port', \
+         app ->> 'pid', app ->> 'ready', \
+         iif(begun, 'the snapshot was taken during the start', app ->> 'error'), \
+         app ->> 'started_at', ?3 FROM (SELECT app, \
+         app ->> 'status' IN ('installing', 'starting') AS begun FROM snapshots \
+         WHERE id = ?2 AND app IS NOT NULL)",
+    )
+    .bind(sandbox.as_str())
+    .bind(snapshot.as_str())
+    .bind(time::now().as_microsecond())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 #[derive(sqlx::FromRow)]

@@ -1,6 +1,6 @@
 //! What happened to a sandbox, in order.
 
-use emberbox_core::{SandboxId, SandboxState};
+use emberbox_core::{SandboxId, SandboxState, TenantId};
 use jiff::Timestamp;
 use sqlx::{Sqlite, Transaction};
 
@@ -57,6 +57,38 @@ impl Store {
         rows.into_iter().map(Row::into_record).collect()
     }
 
+    /// What happened to the tenant's sandboxes after event `after`, oldest
+    /// first; a page of it.
+    pub async fn tenant_events(
+        &self,
+        tenant: &TenantId,
+        after: i64,
+    ) -> Result<Vec<(SandboxId, EventRecord)>, StoreError> {
+        let rows: Vec<TenantRow> = sqlx::query_as(
+            "SELECT e.sandbox_id, e.id, e.kind, e.state, e.previous_state, e.message, e.created_at \
+             FROM sandbox_events e JOIN sandboxes s ON s.id = e.sandbox_id \
+             WHERE e.id > ? AND s.tenant_id = ? ORDER BY e.id LIMIT ?",
+        )
+        .bind(after)
+        .bind(tenant.as_str())
+        .bind(PAGE)
+        .fetch_all(self.readers())
+        .await?;
+        let records = rows.into_iter().map(|row| {
+            let sandbox = parse("sandbox_events.sandbox_id", &row.sandbox_id)?;
+            Ok((sandbox, row.event.into_record()?))
+        });
+        records.collect()
+    }
+
+    /// The newest event there is, of whomever.
+    pub async fn newest_event(&self) -> Result<i64, StoreError> {
+        let newest: Option<i64> = sqlx::query_scalar("SELECT max(id) FROM sandbox_events")
+            .fetch_one(self.readers())
+            .await?;
+        Ok(newest.unwrap_or(0))
+    }
+
     /// The change of state before the last one: whoever reads on from here
     /// learns the present state first, after the error that led to it if one
     /// did.
@@ -109,6 +141,13 @@ pub(crate) async fn error(
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+#[derive(sqlx::FromRow)]
+struct TenantRow {
+    sandbox_id: String,
+    #[sqlx(flatten)]
+    event: Row,
 }
 
 #[derive(sqlx::FromRow)]

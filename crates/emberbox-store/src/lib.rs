@@ -54,7 +54,10 @@ pub use sandbox::{
     Boot, DestroyIntent, Edit, ExternalIds, InsertError, Inserted, NewSandbox, SandboxFilter,
     SandboxRecord, Transition,
 };
-pub use snapshot::{SnapshotError, SnapshotKind, SnapshotRecord, Taken};
+pub use snapshot::{
+    HistoryFilter, HistoryRecord, NameError, NamedRecord, SnapshotError, SnapshotGroup,
+    SnapshotKind, SnapshotRecord, Taken,
+};
 pub use store::{Bootstrap, Store};
 pub use template::{NewTemplate, ReadyBuild, TemplateError, TemplateRecord};
 pub use tenant::{NewTenant, RESERVED_SLUG, Standing, TenantEdit, TenantError, TenantRecord};

@@ -9,7 +9,13 @@ use sqlx::{AssertSqlSafe, Sqlite, SqliteExecutor, Transaction};
 use crate::sandbox::change::{finish, next, of_life};
 use crate::sandbox::query;
 use crate::store::parse;
-use crate::{OnceRequest, SandboxRecord, Store, StoreError, Transition, request, time};
+use crate::{OnceRequest, SandboxRecord, Store, StoreError, Transition, app, request, time};
+
+mod history;
+mod named;
+
+pub use history::{HistoryFilter, HistoryRecord, SnapshotGroup};
+pub use named::{NameError, NamedRecord};
 
 /// What a snapshot is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +137,10 @@ impl Store {
         };
         sqlx::query(
             "INSERT INTO snapshots (id, tenant_id, sandbox_id, kind, state, comment, parent_id, \
-             created_at) VALUES (?, ?, ?, ?, 'creating', ?, ?, ?)",
+             created_at, app) VALUES (?1, ?2, ?3, ?4, 'creating', ?5, ?6, ?7, (SELECT \
+             json_object('status', status, 'workdir', workdir, 'port', port, 'pid', pid, \
+             'ready', ready, 'error', error, 'started_at', started_at) \
+             FROM apps WHERE sandbox_id = ?3))",
         )
         .bind(snapshot.id.as_str())
         .bind(tenant.as_str())
@@ -238,13 +247,26 @@ impl Store {
         if !record.is_ready() {
             return Ok(None);
         }
-        sqlx::query("UPDATE sandboxes SET vm_id = ?, last_snapshot_id = ? WHERE id = ?")
+        sqlx::query("UPDATE sandboxes SET vm_id = ? WHERE id = ?")
             .bind(new.as_str())
-            .bind(snapshot.as_str())
             .bind(sandbox.as_str())
             .execute(&mut *tx)
             .await?;
+        restored(&mut tx, sandbox, snapshot).await?;
         Ok(Some(finish(tx, record).await?.record))
+    }
+
+    /// A sandbox that was paused came up from one of its user's snapshots and
+    /// not from its pause.
+    pub async fn record_restored(
+        &self,
+        sandbox: &SandboxId,
+        snapshot: &SnapshotId,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        restored(&mut tx, sandbox, snapshot).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// A user's complete snapshot of a sandbox.
@@ -262,17 +284,24 @@ impl Store {
         &self,
         sandbox: &SandboxId,
     ) -> Result<Vec<SnapshotRecord>, StoreError> {
-        let rows = self.snapshots_of(sandbox).await?;
-        Ok(rows.into_iter().filter(SnapshotRecord::is_users).collect())
+        let rows: Vec<Row> = select(
+            "WHERE sandbox_id = ? AND kind = 'user' AND state = 'ready' \
+             ORDER BY created_at DESC, id DESC",
+            |q| q.bind(sandbox.as_str()),
+        )
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter().map(Row::into_record).collect()
     }
 
-    /// Every snapshot of a sandbox, whatever it is for, newest first.
-    pub async fn snapshots_of(
+    /// What goes with a sandbox: every snapshot, whatever it is for, that no
+    /// name keeps.
+    pub async fn unnamed_snapshots(
         &self,
         sandbox: &SandboxId,
     ) -> Result<Vec<SnapshotRecord>, StoreError> {
         let rows: Vec<Row> = select(
-            "WHERE sandbox_id = ? ORDER BY created_at DESC, id DESC",
+            "WHERE sandbox_id = ? AND id NOT IN (SELECT snapshot_id FROM named_snapshots)",
             |q| q.bind(sandbox.as_str()),
         )
         .fetch_all(self.readers())
@@ -319,6 +348,20 @@ impl SnapshotRecord {
     }
 }
 
+/// From now on the sandbox is what this snapshot was.
+async fn restored(
+    tx: &mut Transaction<'static, Sqlite>,
+    sandbox: &SandboxId,
+    snapshot: &SnapshotId,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE sandboxes SET last_snapshot_id = ? WHERE id = ?")
+        .bind(snapshot.as_str())
+        .bind(sandbox.as_str())
+        .execute(&mut **tx)
+        .await?;
+    app::take_from(tx, sandbox, snapshot).await
+}
+
 async fn complete(
     tx: &mut Transaction<'static, Sqlite>,
     id: &SnapshotId,
@@ -347,7 +390,7 @@ async fn one(
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     id: String,
     sandbox_id: String,
     kind: String,
@@ -360,7 +403,7 @@ struct Row {
 }
 
 impl Row {
-    fn into_record(self) -> Result<SnapshotRecord, StoreError> {
+    pub(super) fn into_record(self) -> Result<SnapshotRecord, StoreError> {
         let unsigned = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok());
         let parent = self.parent_id.map(|id| parse("snapshots.parent_id", &id));
         Ok(SnapshotRecord {

@@ -37,6 +37,8 @@ use lock::DataDir;
 
 /// The database's name in the data directory.
 const DATABASE: &str = "emberbox.db";
+/// The key of terminals' tokens in the data directory.
+const TERMINAL_KEY: &str = "terminal.key";
 /// Where the bound address is told in the data directory.
 const ADDRESS: &str = "address";
 
@@ -94,6 +96,7 @@ async fn serve(arguments: &cli::Serve, config: &Config, data_dir: &DataDir) -> R
         preview: config.preview.clone(),
         billing: config.billing.clone(),
         builds: config.builds.clone(),
+        terminal_key: Some(data_dir.path().join(TERMINAL_KEY)),
     };
     let control = Control::start(store.clone(), Arc::clone(&host), events, settings)
         .await

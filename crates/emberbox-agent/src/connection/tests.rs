@@ -66,6 +66,36 @@ async fn a_wrong_token_is_refused_and_hung_up_on() {
 }
 
 #[tokio::test]
+async fn other_variables_replace_the_old_ones() {
+    let guest = Guest::claimed().await;
+    let said = async |command: &str| {
+        let spec = ExecSpec {
+            command: command.into(),
+            cwd: "/".into(),
+            timeout_ms: 20_000,
+            ..ExecSpec::default()
+        };
+        let output = guest.client.exec(spec).await.unwrap().collect(100).await;
+        String::from_utf8(output.unwrap().stdout.to_vec()).unwrap()
+    };
+    let set = async |env: &[(&str, &str)]| {
+        let env = env
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
+        guest.client.set_environment(env.collect()).await
+    };
+    set(&[("A", "1"), ("B", "2")]).await.unwrap();
+    assert_eq!(said("echo $A$B").await, "12\n");
+    set(&[("B", "3")]).await.unwrap();
+    assert_eq!(said("echo $A$B:$HOME").await, "3:/root\n");
+    assert_eq!(refusal(set(&[("B=", "4")]).await), GuestErrorCode::Protocol);
+    assert_eq!(said("echo $B").await, "3\n");
+    let unclaimed = Guest::unclaimed().await;
+    let refused = unclaimed.client.set_environment(Vec::new()).await;
+    assert_eq!(refusal(refused), GuestErrorCode::Unclaimed);
+}
+
+#[tokio::test]
 async fn what_is_no_call_ends_the_connection() {
     let guest = Guest::claimed().await;
     let mut wire = guest.wire().await;

@@ -9,7 +9,7 @@
 //! shares a process with its driver and can say anything: what comes back is
 //! bounded here, and what is no answer to this cell is passed over.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use emberbox_guest::{ExecSpec, OutputStream, ProcessInfo, ProcessSpec};
 use emberbox_store::SandboxRecord;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{Control, exit_code};
@@ -125,37 +126,72 @@ pub(crate) struct CellOutcome {
     pub(crate) duration: Duration,
 }
 
-/// Contexts that run a cell for somebody.
-#[derive(Clone, Default)]
-pub(super) struct BusyContexts(Arc<Mutex<HashSet<(SandboxId, Context)>>>);
+/// Cells that stand in line for one context, the running one included: a
+/// notebook sends all of its cells at once.
+const LINE_MAX: usize = 64;
 
-struct Busy {
+/// How long a cell stands in line: as long as one request may reasonably be
+/// held open for.
+const LINE_WAIT: Duration = Duration::from_secs(300);
+
+/// Who runs a cell in which context, and who waits to.
+#[derive(Clone, Default)]
+pub(super) struct BusyContexts(Arc<Mutex<HashMap<(SandboxId, Context), Line>>>);
+
+struct Line {
+    /// One permit, given in the order it was asked for.
+    turn: Arc<Semaphore>,
+    standing: usize,
+}
+
+/// A place in a context's line; dropping it leaves.
+struct Place {
     all: BusyContexts,
     key: (SandboxId, Context),
+    turn: Arc<Semaphore>,
 }
 
 impl BusyContexts {
-    fn begin(&self, sandbox: &SandboxId, context: &Context) -> Option<Busy> {
+    /// A place, unless the line is full.
+    fn stand(&self, sandbox: &SandboxId, context: &Context) -> Option<Place> {
         let key = (sandbox.clone(), context.clone());
-        let begun = self.lock().insert(key.clone());
-        let all = self.clone();
-        begun.then_some(Busy { all, key })
+        let mut lines = self.lock();
+        let line = lines.entry(key.clone()).or_insert_with(|| Line {
+            turn: Arc::new(Semaphore::new(1)),
+            standing: 0,
+        });
+        if line.standing >= LINE_MAX {
+            return None;
+        }
+        line.standing += 1;
+        Some(Place {
+            all: self.clone(),
+            key,
+            turn: Arc::clone(&line.turn),
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<(SandboxId, Context)>> {
-        self.0.lock().expect("no panic while the set is held")
+    fn lock(&self) -> MutexGuard<'_, HashMap<(SandboxId, Context), Line>> {
+        self.0.lock().expect("no panic while the map is held")
     }
 }
 
-impl Drop for Busy {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.all.lock().remove(&self.key);
+        let mut lines = self.all.lock();
+        if let Some(line) = lines.get_mut(&self.key) {
+            line.standing -= 1;
+            if line.standing == 0 {
+                lines.remove(&self.key);
+            }
+        }
     }
 }
 
 impl Control {
-    /// Runs a cell in a context, which is made if it is not there. Over its
-    /// time the interpreter is killed, and the next cell gets a new one.
+    /// Runs a cell in a context, which is made if it is not there, after those
+    /// that came before. Over its time the interpreter is killed, and the next
+    /// cell gets a new one.
     pub(crate) async fn run_code(
         &self,
         record: &SandboxRecord,
@@ -163,13 +199,18 @@ impl Control {
         code: &str,
         within: Duration,
     ) -> Result<CellOutcome, Failure> {
-        let started = Instant::now();
         let guest = self.guest(record)?;
-        let busy = self.busy_contexts.begin(&record.id, context);
-        let _busy = busy.ok_or_else(|| {
-            let message = format!("context {} runs another cell", context.name);
+        let place = self.busy_contexts.stand(&record.id, context);
+        let place = place.ok_or_else(|| {
+            let message = format!("{LINE_MAX} cells wait for context {}", context.name);
             Failure::new(ErrorCode::ResourceState, message)
         })?;
+        let turn = timeout(LINE_WAIT, place.turn.acquire()).await;
+        let _turn = turn.map_err(|_elapsed| {
+            let message = format!("context {} still runs another cell", context.name);
+            Failure::new(ErrorCode::ResourceState, message)
+        })?;
+        let started = Instant::now();
         let process = match find(&guest, context).await? {
             Some(process) => process,
             None => start(&guest, context).await?,

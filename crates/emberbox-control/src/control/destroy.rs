@@ -90,7 +90,7 @@ impl Control {
             self.compute.destroy(&record.vm).await?;
             self.compute.destroy(&now.vm).await?;
         }
-        for snapshot in self.store.snapshots_of(&record.id).await? {
+        for snapshot in self.store.unnamed_snapshots(&record.id).await? {
             self.compute.delete_snapshot(&snapshot.id).await?;
         }
         self.note_last_readings(&record.vm).await;

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emberbox_api::ErrorCode;
-use emberbox_core::{SandboxState, SnapshotId, VmId};
+use emberbox_core::{SandboxId, SandboxState, SnapshotId, TenantId, VmId};
 use emberbox_host::{AfterSnapshot, Keep, Origin};
 use emberbox_store::{
     Caller, Inserted, NewSandbox, OnceRequest, SandboxRecord, SnapshotKind, SnapshotRecord, Taken,
 };
+
+use serde_json::json;
 
 use super::Control;
 use super::pause::restore_failed;
@@ -136,7 +138,10 @@ impl Control {
         }
         self.compute.has_room(now.shape, &origin)?;
         if paused && let Some(record) = self.store.begin_resume(id).await? {
-            return self.revive(record, origin).await;
+            let restored = self.revive(record, origin).await?;
+            self.store.record_restored(id, &snapshot.id).await?;
+            self.previews_changed();
+            return Ok(restored);
         }
         if !now.is_ready() {
             return Err(Failure::not_running(&now));
@@ -168,18 +173,29 @@ impl Control {
         Ok(record)
     }
 
-    /// Deletes a user's snapshot.
+    /// Deletes a user's snapshot that nothing needs.
     pub(crate) async fn delete_snapshot(
         self: &Arc<Self>,
-        record: &SandboxRecord,
+        tenant: &TenantId,
+        sandbox: &SandboxId,
         snapshot: &SnapshotId,
     ) -> Result<(), Failure> {
-        let found = self.store.snapshot(&record.id, snapshot).await?;
-        let snapshot = found.ok_or_else(snapshot_not_found)?;
-        let flight = self.change_now(&record.id)?;
-        let control = Arc::clone(self);
+        let flight = self.change_now(sandbox)?;
+        let (tenant, sandbox) = (tenant.clone(), sandbox.clone());
+        let (control, snapshot) = (Arc::clone(self), snapshot.clone());
         self.finish(async move {
-            control.drop_snapshot(&snapshot.id).await;
+            let found = control.store.any_snapshot(&tenant, &snapshot).await?;
+            let found = found.filter(|found| found.snapshot.sandbox == sandbox);
+            let found = found.ok_or_else(snapshot_not_found)?;
+            let dependents = control.dependents(&found).await?;
+            if !dependents.is_empty() {
+                let needed = Failure::new(
+                    ErrorCode::SnapshotInUse,
+                    "a name keeps the snapshot, or a sandbox comes up from it",
+                );
+                return Err(needed.with_details(json!({ "dependents": dependents })));
+            }
+            control.drop_snapshot(&snapshot).await;
             drop(flight);
             Ok(())
         })
@@ -292,6 +308,6 @@ impl Control {
     }
 }
 
-fn snapshot_not_found() -> Failure {
+pub(super) fn snapshot_not_found() -> Failure {
     Failure::new(ErrorCode::NotFound, "snapshot not found")
 }

@@ -8,9 +8,10 @@ use utoipa::{Modify, OpenApi};
 
 use super::previews::share;
 use super::{
-    app, batches, builds, code, commands, credits, deployments, events, exec, exports, files, keys,
-    logs, measures, previews, processes, projects, readiness, run, sandboxes, snapshots, system,
-    templates, tenancy, tenants, terminal, tickets, usage, workspaces,
+    app, batches, builds, bulk, code, commands, credits, deployments, env, events, exec, exports,
+    files, history, keys, logs, measures, named, previews, processes, projects, readiness, run,
+    sandboxes, snapshots, system, templates, tenancy, tenant_events, tenants, terminal, tickets,
+    usage, workspaces,
 };
 
 /// The OpenAPI 3.1 document of every public route.
@@ -34,7 +35,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         sandboxes::destroy, sandboxes::change::update, sandboxes::change::pause,
         sandboxes::change::resume, sandboxes::change::stop, sandboxes::change::extend,
         sandboxes::change::set_tags, snapshots::create, snapshots::create_one, snapshots::list,
-        snapshots::get, snapshots::delete, snapshots::restore, snapshots::fork, readiness::get, readiness::stream,
+        snapshots::get, snapshots::delete, snapshots::restore, snapshots::fork, env::list, env::set, env::delete,
+        readiness::get, readiness::stream,
         exec::run, exec::stream,
         processes::start, processes::list, processes::get, processes::stop,
         processes::signal, processes::write, processes::logs, processes::stream,
@@ -51,6 +53,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         templates::create, templates::delete,
         builds::create, builds::list, builds::get, builds::log::logs, builds::log::stream,
         builds::cancel, builds::retry,
+        templates::catalogue, tenant_events::stream,
+        history::list, history::groups, history::get, history::delete, history::delete_many,
+        history::fork, named::list, named::create, named::get, named::delete, named::deploy,
+        bulk::pause, bulk::resume, bulk::destroy,
         usage::report, usage::summary, usage::sessions, usage::of_sandbox,
         credits::get, credits::change, run::run, exports::create, exports::download,
         commands::run, commands::list, commands::get, commands::logs, commands::kill,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use emberbox_api::{CreateSandbox, Data, DestroyedSandbox, ErrorResponse, Sandbox, Time};
+use emberbox_api::{
+    BulkFilter, CreateSandbox, DestroyedSandbox, ErrorResponse, Part, Sandbox, SandboxList, Time,
+};
 use emberbox_core::SandboxState;
 use emberbox_store::SandboxRecord;
 use jiff::Timestamp;
@@ -19,7 +21,7 @@ use crate::Failure;
 use crate::control::Control;
 
 pub(super) mod change;
-mod filter;
+pub(super) mod filter;
 pub(super) mod parse;
 
 /// How `POST /sandboxes` may be asked.
@@ -49,6 +51,27 @@ pub(super) struct ListQuery {
     state: Option<String>,
     /// With all of these tags, separated by commas.
     tags: Option<String>,
+    /// Most sandboxes; all when neither this nor `offset` is given.
+    limit: Option<String>,
+    /// Sandboxes left out at the beginning.
+    offset: Option<String>,
+}
+
+impl ListQuery {
+    /// The same as a filter of many sandboxes says it.
+    pub(super) fn of(filter: BulkFilter) -> Self {
+        Self {
+            workspace_id: filter.workspace_id,
+            project_id: filter.project_id,
+            external_workspace_id: filter.external_workspace_id,
+            external_user_id: filter.external_user_id,
+            external_project_id: filter.external_project_id,
+            state: filter.state,
+            tags: filter.tags.map(|tags| tags.join(",")),
+            limit: None,
+            offset: None,
+        }
+    }
 }
 
 /// Create a sandbox
@@ -74,12 +97,12 @@ pub(super) async fn create(
 
 /// List sandboxes
 #[utoipa::path(get, path = "/sandboxes", tag = "sandboxes", params(ListQuery),
-    responses((status = 200, body = Data<Vec<Sandbox>>), (status = 422, body = ErrorResponse)))]
+    responses((status = 200, body = SandboxList), (status = 422, body = ErrorResponse)))]
 pub(super) async fn list(
     State(control): State<Arc<Control>>,
     Auth(caller): Auth,
     QueryString(query): QueryString<ListQuery>,
-) -> Result<Json<Data<Vec<Sandbox>>>, Failure> {
+) -> Result<Json<SandboxList>, Failure> {
     let mut filter = filter::parse(query)?;
     filter.bounds = caller.bounds.clone();
     let domain = control.preview_domain(&caller.tenant).await?;
@@ -87,11 +110,23 @@ pub(super) async fn list(
         .store()
         .list_sandboxes(&caller.tenant, &filter)
         .await?;
-    Ok(Json(Data {
+    let page = match filter.page {
+        Some((limit, offset)) => Some(Part {
+            limit,
+            offset,
+            total: control
+                .store()
+                .count_matching(&caller.tenant, &filter)
+                .await?,
+        }),
+        None => None,
+    };
+    Ok(Json(SandboxList {
         data: records
             .into_iter()
             .map(|record| show(&control, &domain, record))
             .collect(),
+        page,
     }))
 }
 

@@ -24,7 +24,7 @@ const COMMENT_MAX: usize = 500;
 
 /// How long a fork may take before it is answered as it is: under the clients'
 /// 60 s.
-const FORK_WAIT: Duration = Duration::from_secs(50);
+pub(super) const FORK_WAIT: Duration = Duration::from_secs(50);
 
 /// Take a snapshot of a running sandbox, which goes on
 #[utoipa::path(post, path = "/sandboxes/{id}/snapshots", tag = "snapshots",
@@ -116,8 +116,9 @@ pub(super) async fn delete(
     target: Target,
     SecondPathText(id): SecondPathText,
 ) -> Result<StatusCode, Failure> {
+    let snapshot = parse_id(&id)?;
     control
-        .delete_snapshot(&target.record, &parse_id(&id)?)
+        .delete_snapshot(&target.caller.tenant, &target.record.id, &snapshot)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -172,16 +173,16 @@ pub(super) async fn fork(
     Ok((StatusCode::CREATED, Json(show(&control, &domain, forked))))
 }
 
-fn parse_id(text: &str) -> Result<SnapshotId, Failure> {
+pub(super) fn parse_id(text: &str) -> Result<SnapshotId, Failure> {
     // What is no identifier names nothing, like one that nobody has.
     text.parse().map_err(|_| not_found())
 }
 
-fn not_found() -> Failure {
+pub(super) fn not_found() -> Failure {
     Failure::new(ErrorCode::NotFound, "snapshot not found")
 }
 
-fn show_snapshot(record: SnapshotRecord) -> Snapshot {
+pub(super) fn show_snapshot(record: SnapshotRecord) -> Snapshot {
     #[expect(
         clippy::cast_precision_loss,
         reason = "a sandbox does not stand still for centuries"

@@ -6,10 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use emberbox_api::{
-    BuildSpecError, CreateTemplate, Data, ErrorResponse, Template, TemplateList, Time,
-    ValidateBuildSpec, ValidatedBuildSpec,
+    BuildSpecError, CatalogueTemplate, CreateTemplate, Data, ErrorResponse, Template,
+    TemplateCatalogue, TemplateList, TemplateSize, Time, ValidateBuildSpec, ValidatedBuildSpec,
 };
-use emberbox_core::{BuildLimits, BuildSpec, BuildState, SpecError, TenantId};
+use emberbox_core::{BuildLimits, BuildSpec, BuildState, SizeTier, SpecError, TenantId};
 use emberbox_store::{Caller, TemplateRecord};
 use serde::Deserialize;
 use serde_json::Value;
@@ -51,6 +51,37 @@ pub(super) async fn list(
         default_template_id: catalogue::DEFAULT_TEMPLATE.to_owned(),
         data,
     }))
+}
+
+/// List templates with the sizes they come in
+#[utoipa::path(get, path = "/templates", tag = "templates",
+    responses((status = 200, body = TemplateCatalogue)))]
+pub(super) async fn catalogue(
+    State(control): State<Arc<Control>>,
+    Auth(_caller): Auth,
+) -> Json<TemplateCatalogue> {
+    let limits = &control.settings().limits;
+    let sizes: Vec<_> = ["xs", "small", "medium", "large", "xl"]
+        .into_iter()
+        .filter_map(|name| Some((name, SizeTier::from_name(name)?.shape())))
+        .filter(|(_, shape)| shape.check(limits).is_ok())
+        .map(|(name, shape)| TemplateSize {
+            size: name.to_owned(),
+            cpu_count: shape.vcpus,
+            memory_mb: shape.memory_mib,
+            disk_size_mb: shape.disk_mib,
+            ready: true,
+        })
+        .collect();
+    let templates = catalogue::list(Aliases::Hidden);
+    let templates = templates.into_iter().map(|template| CatalogueTemplate {
+        product: "sandbox".to_owned(),
+        template,
+        sizes: sizes.clone(),
+    });
+    Json(TemplateCatalogue {
+        templates: templates.collect(),
+    })
 }
 
 /// Get a template

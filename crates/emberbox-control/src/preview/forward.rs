@@ -129,7 +129,9 @@ impl Forwarder {
         header::clean_response(response.headers_mut());
         let response = response.map(|body| Body::new(body.map_err(axum::Error::new)));
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return upgrade.join(response, self.control.closing());
+            let idle = self.control.settings().preview.tunnel_idle_sec;
+            let idle = Duration::from_secs(idle.into());
+            return upgrade.join(response, self.control.closing(), idle);
         }
         Ok(response)
     }

@@ -115,6 +115,9 @@ fn title(code: ErrorCode) -> &'static str {
     if code == ErrorCode::DeploymentStopped {
         return "This app is not running";
     }
+    if code == ErrorCode::SandboxWaking {
+        return "Waking up";
+    }
     match code.status() {
         502 if code != ErrorCode::PortNotServed => "This server cannot be reached",
         401 => "This preview is private",

@@ -144,6 +144,9 @@ async fn serve_deployment(
 ) -> Result<Response, Failure> {
     let control = forwarder.control();
     let shown = control.shown_by_id(&route.tenant, &route.sandbox).await?;
+    if let Some(asleep) = shown.as_ref().filter(|shown| control.wakes(&shown.sandbox)) {
+        return Err(control.wake(&asleep.sandbox));
+    }
     let shown = shown.filter(|shown| shown.sandbox.is_ready());
     let shown = shown.ok_or_else(|| {
         Failure::new(
@@ -191,6 +194,9 @@ async fn serve_preview(
             },
         }
     }
+    if !seen.is_empty() && forwarder.control().wakes(sandbox) {
+        return Err(forwarder.control().wake(sandbox));
+    }
     let to = match seen.as_slice() {
         [] if private => {
             return Err(Failure::new(
@@ -237,7 +243,7 @@ async fn find(
         Owner::Nobody => false,
     });
     let shown = shown.ok_or_else(no_preview)?;
-    if shown.sandbox.is_ready() {
+    if shown.sandbox.is_ready() || forwarder.control().wakes(&shown.sandbox) {
         Ok(shown)
     } else {
         Err(Failure::not_running(&shown.sandbox))

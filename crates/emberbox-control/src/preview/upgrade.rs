@@ -1,5 +1,7 @@
 //! Connections that become something else: WebSockets above all.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
@@ -14,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 use tokio_util::sync::CancellationToken;
 
+use super::heard::{Heard, Said};
 use crate::Failure;
 
 /// What a client wants its connection to become.
@@ -78,11 +81,13 @@ impl Upgrade {
     }
 
     /// Joins both sides once each has switched; `response` is the guest's 101
-    /// without its connection fields.
+    /// without its connection fields. They part when neither says anything for
+    /// `idle`.
     pub(super) fn join(
         self,
         mut response: Response,
         closing: &CancellationToken,
+        idle: Duration,
     ) -> Result<Response, Failure> {
         let guest = hyper::upgrade::on(&mut response);
         let headers = std::mem::take(response.headers_mut());
@@ -108,19 +113,26 @@ impl Upgrade {
                 client
             }
         };
-        tokio::spawn(tunnel(client, guest, closing.clone()));
+        tokio::spawn(tunnel(client, guest, closing.clone(), idle));
         Ok(answer)
     }
 }
 
-/// Carries bytes both ways until both sides are done, one breaks, the VM ends
-/// or the server does.
-async fn tunnel(client: OnUpgrade, guest: OnUpgrade, closing: CancellationToken) {
+/// Carries bytes both ways until both sides are done, one breaks, neither says
+/// anything any more, the VM ends or the server does.
+async fn tunnel(client: OnUpgrade, guest: OnUpgrade, closing: CancellationToken, idle: Duration) {
     let joined = async {
         let (client, guest) = tokio::try_join!(client, guest)?;
-        let (mut client, mut guest) = (TokioIo::new(client), TokioIo::new(guest));
-        // How it ends is between the two ends.
-        let _ended = copy_bidirectional(&mut client, &mut guest).await;
+        let said = Said::default();
+        let mut client = Heard::new(TokioIo::new(client), &said);
+        let mut guest = Heard::new(TokioIo::new(guest), &said);
+        tokio::select! {
+            // How it ends is between the two ends.
+            _ended = copy_bidirectional(&mut client, &mut guest) => {}
+            () = said.nothing_for(idle) => {
+                tracing::debug!("an upgraded connection was idle for too long");
+            }
+        }
         Ok::<_, hyper::Error>(())
     };
     tokio::select! {

@@ -77,3 +77,23 @@ fn every_other_token_is_refused() {
     }
     assert!(key.verify(&good).is_some());
 }
+
+#[test]
+fn a_kept_key_is_the_same_and_only_its_owners() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("terminal.key");
+    let (sandbox, caller) = ids();
+    let (token, _) = TerminalKey::open(&path)
+        .unwrap()
+        .sign(&sandbox, &caller, "00ff");
+    assert!(TerminalKey::open(&path).unwrap().verify(&token).is_some());
+    let mode = std::fs::metadata(&path).unwrap().permissions();
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+        0o600
+    );
+    // What is no key is replaced.
+    std::fs::write(&path, "torn").unwrap();
+    assert!(TerminalKey::open(&path).unwrap().verify(&token).is_none());
+    assert!(TerminalKey::open(&dir.path().join("no/such")).is_err());
+}

@@ -299,3 +299,62 @@ async fn a_log_is_followed_as_it_grows() {
         "{last}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_start_is_one() {
+    let _run_dir = RunDir::take().await;
+    let rig = Rig::new().await;
+    let id = rig.sandbox().await.id;
+    let path = format!("/sandboxes/{id}/template/start");
+    let body = json!({ "start_command": "sleep 3600", "workdir": rig.path("app") });
+    let start = || {
+        let request = rig.request("POST", &path).json(&body);
+        answer(request.header("idempotency-key", "k"))
+    };
+    let (one, two) = tokio::join!(start(), start());
+    assert_eq!(one.0, 200, "{one:?}");
+    assert_eq!(one, two);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_sandbox_has_the_app_of_its_snapshot() {
+    let _run_dir = RunDir::take().await;
+    let rig = Rig::new().await;
+    let id = rig.sandbox().await.id;
+    let path = format!("/sandboxes/{id}");
+    let app = |name: &str| {
+        let workdir = rig.path(name);
+        json!({ "start_command": "sleep 3600", "workdir": workdir, "restart": true })
+    };
+    let take = async || {
+        let (_, _, taken) = answer(rig.request("POST", &format!("{path}/snapshots"))).await;
+        taken["data"]["id"].as_str().unwrap().to_owned()
+    };
+    let restore = async |snapshot: &str| {
+        let restore = format!("{path}/restore/{snapshot}");
+        assert_eq!(answer(rig.request("POST", &restore)).await.0, 200);
+    };
+    let bare = take().await;
+    start(&rig, id.as_str(), &app("first")).await;
+    let first = rig.store.app(&id).await.unwrap().unwrap();
+    let with_first = take().await;
+    let (status, _, body) = start(&rig, id.as_str(), &app("second")).await;
+    assert_eq!(status, 200, "{body}");
+    let second = rig.store.app(&id).await.unwrap().unwrap();
+    assert_ne!(first, second);
+
+    restore(&with_first).await;
+    assert_eq!(rig.store.app(&id).await.unwrap(), Some(first.clone()));
+    let body = json!({ "snapshot_id": with_first });
+    let (_, _, fork) = answer(rig.request("POST", &format!("{path}/fork")).json(&body)).await;
+    let forked = fork["id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(rig.store.app(&forked).await.unwrap(), Some(first.clone()));
+    restore(&bare).await;
+    assert_eq!(rig.store.app(&id).await.unwrap(), None);
+    // Also from a pause.
+    answer(rig.request("POST", &format!("{path}/pause"))).await;
+    restore(&with_first).await;
+    assert_eq!(rig.store.app(&id).await.unwrap(), Some(first));
+    let (_, _, shown) = answer(rig.request("GET", &format!("{path}/artifacts"))).await;
+    assert_eq!(shown["data"]["workdir"], rig.path("first"));
+}

@@ -222,3 +222,23 @@ async fn bad_cells_are_refused_by_name() {
     }
     assert_eq!(python.delete("?language=x").await, 422);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cells_of_one_context_stand_in_line() {
+    let python = Interpreter::new().await;
+    let cell = "import time\nn = globals().get('n', 0) + 1\ntime.sleep(0.05)\nn";
+    let cells = (0..6).map(|_| python.run(json!({ "code": cell })));
+    let said = futures_util::future::join_all(cells).await;
+    let mut results: Vec<_> = said
+        .iter()
+        .map(|said| said["result"].as_u64().unwrap())
+        .collect();
+    results.sort_unstable();
+    assert_eq!(results, [1, 2, 3, 4, 5, 6]);
+    // One that ran over its time leaves the line too.
+    let (status, code, _) = python
+        .post(json!({ "code": "time.sleep(60)", "timeout": 1 }))
+        .await;
+    assert_eq!((status, code.as_str()), (504, "EXEC_TIMEOUT"));
+    assert_eq!(python.run(json!({ "code": "1" })).await["result"], 1);
+}

@@ -36,7 +36,6 @@ async fn every_route_answers_a_repeat_alike_and_does_it_once() {
     let id = rig.sandbox().await.id;
     let path = format!("/sandboxes/{id}");
     let run = json!({ "command": leaves_a_line(&rig) });
-    let start = json!({ "start_command": "sleep 3600", "workdir": rig.path("app") });
     for (route, body) in [
         ("/sandboxes".to_owned(), json!({ "name": "one" })),
         ("/sandboxes/run".to_owned(), run),
@@ -48,7 +47,6 @@ async fn every_route_answers_a_repeat_alike_and_does_it_once() {
         (format!("{path}/fork"), json!({})),
         (format!("{path}/snapshots"), json!({ "comment": "a" })),
         (format!("{path}/snapshot"), json!({})),
-        (format!("{path}/template/start"), start),
         (format!("{path}/pause"), json!({})),
         (format!("{path}/resume"), json!({})),
         (format!("{path}/stop"), json!({})),
@@ -64,7 +62,7 @@ async fn every_route_answers_a_repeat_alike_and_does_it_once() {
             assert_eq!(first, second, "{route}");
         }
         let other = json!({
-            "name": "another", "command": "true", "start_command": "true", "count": 1,
+            "name": "another", "command": "true", "count": 1,
         });
         let (status, code, _) = answer(keyed(&rig, &route, "k", &other)).await;
         assert_eq!(

@@ -28,6 +28,7 @@ mod pass;
 mod refuse;
 mod tls;
 mod upgrade;
+mod wake;
 
 /// A rig with one sandbox.
 pub(super) struct Site {

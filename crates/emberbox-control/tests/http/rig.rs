@@ -40,6 +40,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The whole thing.
 pub(crate) struct Rig {
     pub(crate) dir: TempDir,
+    /// What belongs to the server alone.
+    secrets: TempDir,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) store: Store,
     pub(crate) key: SecretString,
@@ -65,14 +67,18 @@ impl Rig {
 
     /// With settings as they are.
     pub(crate) async fn limited(settings: Settings) -> Self {
-        let dir = TempDir::new().unwrap();
+        let (dir, secrets) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let settings = Settings {
+            terminal_key: Some(secrets.path().join("terminal.key")),
+            ..settings
+        };
         let store = Store::open(&dir.path().join("db")).await.unwrap();
         let key = store.bootstrap().await.unwrap().secret.unwrap();
-        Self::start(dir, Fleet::new(), store, key, settings).await
+        Self::start([dir, secrets], Fleet::new(), store, key, settings).await
     }
 
     async fn start(
-        dir: TempDir,
+        [dir, secrets]: [TempDir; 2],
         fleet: Arc<Fleet>,
         store: Store,
         key: SecretString,
@@ -100,6 +106,7 @@ impl Rig {
             client: Client::new(&url, key.clone()).unwrap(),
             http: reqwest::Client::new(),
             dir,
+            secrets,
             fleet,
             store,
             key,
@@ -133,7 +140,14 @@ impl Rig {
         self.control.close().await;
         self.store.close().await;
         let store = Store::open(&self.dir.path().join("db")).await.unwrap();
-        Self::start(self.dir, self.fleet, store, self.key, self.settings).await
+        Self::start(
+            [self.dir, self.secrets],
+            self.fleet,
+            store,
+            self.key,
+            self.settings,
+        )
+        .await
     }
 
     /// A running sandbox with nothing special.

@@ -200,7 +200,7 @@ async fn every_documented_operation_is_served() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 140);
+    assert_eq!(operations, 159);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -186,13 +186,14 @@ async fn who_comes_back_sees_what_was_there() {
     // Whoever says goodbye is answered.
     second.socket.close(None).await.unwrap();
     assert!(second.look().await.is_some());
-    // A server that restarts knows the terminal, but not the token.
+    // A server that restarts knows the terminal and its token.
     let id = sandbox.id.clone();
     let rig = rig.crash_and_restart().await;
     let sandbox = Sandbox { rig: &rig, id };
     let mut moved = terminal.clone();
     moved["ws_url"] = sandbox.bare_url("").into();
-    assert_eq!(refusal(Eyes::on(Sandbox::url(&moved, "")).await).0, 401);
+    let mut back = Eyes::at(&moved).await;
+    back.until("earlier").await;
     let session = terminal["session_id"].as_str().unwrap();
     let mut third = sandbox
         .with_key(&format!("?session_id={session}"))

@@ -149,10 +149,13 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         }
-        sqlx::query("DELETE FROM snapshots WHERE sandbox_id = ?")
-            .bind(id.as_str())
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "DELETE FROM snapshots WHERE sandbox_id = ? \
+             AND id NOT IN (SELECT snapshot_id FROM named_snapshots)",
+        )
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await?;
         finish(tx, record).await.map(Some)
     }
 

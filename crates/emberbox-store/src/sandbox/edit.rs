@@ -1,5 +1,7 @@
 //! What a user may change of a sandbox that is there.
 
+use std::collections::BTreeMap;
+
 use emberbox_core::{SandboxId, TenantId};
 use serde_json::{Map, Value};
 use sqlx::types::Json;
@@ -26,6 +28,8 @@ pub struct Edit {
     pub always_on: Option<bool>,
     /// Paused where others are destroyed.
     pub persistent: Option<bool>,
+    /// Variables of its processes, all of them.
+    pub env: Option<BTreeMap<String, String>>,
 }
 
 impl Store {
@@ -62,8 +66,8 @@ impl Store {
              tags = coalesce(?, tags), metadata = coalesce(?, metadata), \
              timeout_sec = coalesce(?, timeout_sec), \
              idle_timeout_sec = coalesce(?, idle_timeout_sec), \
-             always_on = coalesce(?, always_on), persistent = coalesce(?, persistent) \
-             WHERE id = ?",
+             always_on = coalesce(?, always_on), persistent = coalesce(?, persistent), \
+             env = coalesce(?, env) WHERE id = ?",
         )
         .bind(&edit.name)
         .bind(&edit.slug)
@@ -73,6 +77,7 @@ impl Store {
         .bind(edit.idle_timeout_sec)
         .bind(edit.always_on)
         .bind(edit.persistent)
+        .bind(edit.env.as_ref().map(Json))
         .bind(id.as_str())
         .execute(&mut *tx)
         .await?;

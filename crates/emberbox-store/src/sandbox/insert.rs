@@ -6,8 +6,8 @@ use sqlx::{Sqlite, Transaction};
 
 use super::{ExternalIds, NewSandbox, SandboxRecord, query};
 use crate::{
-    Caller, CannotPay, OnceRequest, PlaceError, Recalled, Store, StoreError, batch, build, credit,
-    event, place, request, time,
+    Caller, CannotPay, OnceRequest, PlaceError, Recalled, Store, StoreError, app, batch, build,
+    credit, event, place, request, time,
 };
 
 /// What came of a request for a sandbox.
@@ -112,6 +112,9 @@ impl Store {
             return Err(InsertError::BatchItemTaken);
         }
         event::state_changed(&mut tx, &record.id, None, record.state).await?;
+        if let Some(origin) = &record.origin {
+            app::take_from(&mut tx, &record.id, origin).await?;
+        }
         if let Some(once) = once {
             request::made(&mut tx, once, record.id.as_str()).await?;
         }

@@ -28,6 +28,8 @@ pub struct SandboxFilter {
     pub tags: Vec<String>,
     /// Within what the caller sees.
     pub bounds: Bounds,
+    /// Only so many, after so many; all when absent.
+    pub page: Option<(u32, u32)>,
 }
 
 impl Store {
@@ -70,41 +72,26 @@ impl Store {
         tenant: &TenantId,
         filter: &SandboxFilter,
     ) -> Result<Vec<SandboxRecord>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM sandboxes"));
-        query.push(" WHERE tenant_id = ").push_bind(tenant.as_str());
-        let texts = [
-            ("workspace_id", filter.workspace_id.map(|id| id.to_string())),
-            (
-                "workspace_id",
-                filter.bounds.workspace.map(|id| id.to_string()),
-            ),
-            ("external_user_id", filter.bounds.end_user.clone()),
-            ("project_id", filter.project_id.map(|id| id.to_string())),
-            ("external_workspace_id", filter.external.workspace.clone()),
-            ("external_user_id", filter.external.user.clone()),
-            ("external_project_id", filter.external.project.clone()),
-            ("state", filter.state.map(|state| state.to_string())),
-        ];
-        for (column, value) in texts {
-            if let Some(value) = value {
-                query
-                    .push(" AND ")
-                    .push(column)
-                    .push(" = ")
-                    .push_bind(value);
-            }
-        }
-        for tag in &filter.tags {
-            query
-                .push(" AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ")
-                .push_bind(tag)
-                .push(")");
-        }
+        let columns = format!("SELECT {COLUMNS} FROM sandboxes");
+        let mut query = matching(&columns, tenant, filter);
+        let (limit, offset) = filter.page.unwrap_or((LIST_MAX, 0));
         query
             .push(" ORDER BY created_at DESC, id DESC LIMIT ")
-            .push_bind(LIST_MAX);
+            .push_bind(limit.min(LIST_MAX))
+            .push(" OFFSET ")
+            .push_bind(offset);
         let rows: Vec<Row> = query.build_query_as().fetch_all(self.readers()).await?;
         rows.into_iter().map(Row::into_record).collect()
+    }
+
+    /// How many of the tenant's sandboxes match, whatever part is asked for.
+    pub async fn count_matching(
+        &self,
+        tenant: &TenantId,
+        filter: &SandboxFilter,
+    ) -> Result<u32, StoreError> {
+        let mut query = matching("SELECT count(*) FROM sandboxes", tenant, filter);
+        Ok(query.build_query_scalar().fetch_one(self.readers()).await?)
     }
 
     /// Every sandbox of every tenant that is not destroyed: what hosts may run.
@@ -175,6 +162,42 @@ impl Store {
             .map(|(state, count)| Ok((parse("sandboxes.state", &state)?, count)))
             .collect()
     }
+}
+
+fn matching(select: &str, tenant: &TenantId, filter: &SandboxFilter) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(select);
+    query
+        .push(" WHERE tenant_id = ")
+        .push_bind(tenant.to_string());
+    let texts = [
+        ("workspace_id", filter.workspace_id.map(|id| id.to_string())),
+        (
+            "workspace_id",
+            filter.bounds.workspace.map(|id| id.to_string()),
+        ),
+        ("external_user_id", filter.bounds.end_user.clone()),
+        ("project_id", filter.project_id.map(|id| id.to_string())),
+        ("external_workspace_id", filter.external.workspace.clone()),
+        ("external_user_id", filter.external.user.clone()),
+        ("external_project_id", filter.external.project.clone()),
+        ("state", filter.state.map(|state| state.to_string())),
+    ];
+    for (column, value) in texts {
+        if let Some(value) = value {
+            query
+                .push(" AND ")
+                .push(column)
+                .push(" = ")
+                .push_bind(value);
+        }
+    }
+    for tag in &filter.tags {
+        query
+            .push(" AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ")
+            .push_bind(tag.clone())
+            .push(")");
+    }
+    query
 }
 
 pub(crate) async fn by_id(

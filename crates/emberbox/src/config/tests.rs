@@ -56,6 +56,8 @@ fn everything_can_be_set() {
         public_port = 443
         head_timeout_sec = 30
         max_connections = 20
+        tunnel_idle_sec = 60
+        wake = true
         [limits]
         max_sandboxes = 3
         [billing]
@@ -95,6 +97,8 @@ fn everything_can_be_set() {
         public_port: Some(443),
         head_timeout_sec: 30,
         max_connections: 20,
+        tunnel_idle_sec: 60,
+        wake: true,
     };
     assert_eq!(config.preview, preview);
     assert_eq!(config.limits.max_sandboxes, 3);
@@ -157,6 +161,11 @@ fn every_mistake_names_its_key() {
         (
             "[preview]\nhead_timeout_sec = 3601",
             "preview.head_timeout_sec",
+        ),
+        ("[preview]\ntunnel_idle_sec = 0", "preview.tunnel_idle_sec"),
+        (
+            "[preview]\ntunnel_idle_sec = 604801",
+            "preview.tunnel_idle_sec",
         ),
         ("[preview]\nmax_connections = 0", "preview.max_connections"),
         (

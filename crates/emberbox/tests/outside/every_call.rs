@@ -14,7 +14,7 @@ const SHARE: &str = "/shares/shr_00000000000000000000000000";
 
 /// Calls that say what is recorded, whatever the sandbox does; the rest is
 /// work that only a running one does.
-pub(crate) const TELL: [&str; 14] = [
+pub(crate) const TELL: [&str; 15] = [
     "GET ",
     "GET /readiness",
     "GET /readiness/stream",
@@ -25,6 +25,7 @@ pub(crate) const TELL: [&str; 14] = [
     "GET /usage",
     "GET /metrics",
     "GET /resources",
+    "GET /env",
     "GET /previews",
     "GET /shares",
     "POST /shares",
@@ -72,6 +73,7 @@ pub(crate) fn every_call(api: &Api, id: &str) -> Vec<(String, Answer)> {
         "/commands/1",
         "/commands/1/logs",
         "/code/contexts",
+        "/env",
     ] {
         calls.push((format!("GET {}", short(rest)), api.get(&at(rest))));
     }
@@ -91,6 +93,7 @@ pub(crate) fn every_call(api: &Api, id: &str) -> Vec<(String, Answer)> {
         SHARE,
         "/code/contexts/default",
         "/code",
+        "/env/INTRUDER",
         "",
     ] {
         calls.push((format!("DELETE {}", short(rest)), api.delete(&at(rest))));

@@ -34,7 +34,7 @@ pub(crate) fn holds(rig: &Rig) {
     try_all(
         &api,
         &known,
-        "^(DELETE|POST) /sandboxes(/\\{id\\}(/stop|/pause|/restore.*)?)?$",
+        "^((DELETE|POST) /sandboxes(/\\{id\\}(/stop|/pause|/restore.*)?)?|POST /bulk/.*)$",
     );
     for id in api.live() {
         api.delete(&format!("/sandboxes/{id}")).ok(200);

@@ -86,7 +86,8 @@ impl Start<'_> {
                      for i in $(seq 50); do kill -0 -{pid} 2>/dev/null || exit 0; sleep 0.1; done; \
                      kill -KILL -{pid} 2>/dev/null; exit 0"
                 );
-                self.exec(&script, Vec::new(), QUICK).await?;
+                // Its own directory may not be there yet.
+                self.exec_in("/", &script, Vec::new(), QUICK).await?;
                 Ok(None)
             }
         }

@@ -5,9 +5,20 @@ use emberbox_store::{Bounds, ExternalIds, SandboxFilter};
 
 use super::ListQuery;
 use crate::Failure;
+use crate::http::part::{self, PartQuery};
 
 /// Checks every parameter and names each wrong one.
-pub(super) fn parse(query: ListQuery) -> Result<SandboxFilter, Failure> {
+pub(in crate::http) fn parse(query: ListQuery) -> Result<SandboxFilter, Failure> {
+    /// Most of one part: as many as a list without parts has.
+    const LIMIT_MAX: u32 = 10_000;
+    let page = PartQuery {
+        limit: query.limit,
+        offset: query.offset,
+    };
+    let page = match (&page.limit, &page.offset) {
+        (None, None) => None,
+        (Some(_), _) | (None, Some(_)) => Some(part::parse(&page, LIMIT_MAX, LIMIT_MAX)?),
+    };
     let mut errors = Vec::new();
     let mut uuid = |field, text: Option<String>| {
         let text = text.filter(|text| !text.is_empty())?;
@@ -44,5 +55,6 @@ pub(super) fn parse(query: ListQuery) -> Result<SandboxFilter, Failure> {
             .map(str::to_owned)
             .collect(),
         bounds: Bounds::default(),
+        page,
     })
 }

@@ -122,6 +122,7 @@ pub(super) fn update(body: UpdateSandbox, limits: &Limits) -> Result<Edit, Failu
         idle_timeout_sec: fields.number("idle_timeout_sec", body.idle_timeout_sec, idle),
         always_on: body.always_on,
         persistent: body.persistent,
+        env: None,
     };
     fields.done(edit)
 }

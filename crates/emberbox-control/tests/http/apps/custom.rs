@@ -224,9 +224,13 @@ async fn an_app_that_came_with_the_snapshot_is_not_started_twice() {
         (&lifecycle["status"], &lifecycle["pid"]),
         (&json!("started"), &json!(app.0.id()))
     );
+    // Its start by itself may not be over yet.
+    let install = json!({"install": true});
+    let over = || async { start(&rig, id(&made), &install).await.0 == 200 };
+    eventually("nothing else starts the app", over).await;
     // What was asked for is there already, each time.
     for _ in 0..2 {
-        let (status, _, started) = start(&rig, id(&made), &json!({"install": true})).await;
+        let (status, _, started) = start(&rig, id(&made), &install).await;
         assert_eq!(
             (status, &started["data"]["pid"]),
             (200, &json!(app.0.id())),

@@ -1,15 +1,18 @@
 //! WebSockets and other protocols.
 
+use std::time::{Duration, Instant};
+
+use emberbox_control::{PreviewSettings, Settings};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async, client_async};
 
 use super::{Site, canned, read_head, serve_raw};
-use crate::rig::PATIENCE;
+use crate::rig::{PATIENCE, Rig};
 
 /// A server that speaks the subprotocol of Vite's client and echoes.
 pub(super) async fn echo() -> std::net::SocketAddr {
@@ -124,4 +127,28 @@ async fn a_server_may_refuse_to_switch_but_not_do_it_unasked() {
     site.listen(8000, canned(unasked).await);
     let response = site.ask("GET", 8000, "/").send().await.unwrap();
     assert_eq!(response.status(), 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_that_says_nothing_ends() {
+    let preview = PreviewSettings {
+        tunnel_idle_sec: 1,
+        ..PreviewSettings::default()
+    };
+    let settings = Settings {
+        preview,
+        ..Settings::default()
+    };
+    let site = Site::on(Rig::with(settings).await).await;
+    site.listen(5173, echo().await);
+    let (mut socket, _) = open(&site, "vite-hmr").await;
+    // One that says something every now and then goes on for longer than that.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1500) {
+        socket.send(Message::text("alive")).await.unwrap();
+        assert!(timeout(PATIENCE, socket.next()).await.unwrap().is_some());
+        sleep(Duration::from_millis(300)).await;
+    }
+    let ended = timeout(PATIENCE, socket.next()).await.unwrap();
+    assert!(!matches!(ended, Some(Ok(_))), "{ended:?}");
 }
