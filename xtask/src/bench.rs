@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::demo::server::Server;
 use crate::setup::{self, Product};
 
+mod burst;
 mod create;
 mod exec;
 mod proxy;
@@ -21,9 +22,12 @@ mod snapshot;
 /// What can be measured.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
-    /// Create-to-ready over HTTP beside the floor, exec round trip, memory and
-    /// disk of a sandbox.
+    /// Create-to-ready over HTTP beside the floor, prepared and on demand, exec
+    /// round trip, memory and disk of a sandbox.
     Create(Output),
+    /// Many creates with their first command: one after the other, staggered,
+    /// all at once; with VMs prepared for all of them and with none.
+    Burst(burst::Arguments),
     /// How soon a streamed command's output arrives, and what idle streams
     /// cost.
     Exec(Output),
@@ -46,6 +50,7 @@ pub(crate) struct Output {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Create(output) => create::run(output.json.as_deref()),
+        Bench::Burst(arguments) => burst::run(arguments),
         Bench::Exec(output) => exec::run(output.json.as_deref()),
         Bench::Proxy(output) => proxy::run(output.json.as_deref()),
         Bench::Snapshot(output) => snapshot::run(output.json.as_deref()),
@@ -90,6 +95,7 @@ pub(super) struct Spread {
     pub(super) min: f64,
     pub(super) p50: f64,
     pub(super) p95: f64,
+    pub(super) p99: f64,
     pub(super) max: f64,
 }
 
@@ -102,6 +108,7 @@ impl Spread {
             min: at(0.0),
             p50: at(0.5),
             p95: at(0.95),
+            p99: at(0.99),
             max: at(1.0),
         })
     }
@@ -142,8 +149,14 @@ fn end(server: &mut Server) -> Result<()> {
 
 /// A row of a Markdown table.
 fn row(name: &str, spread: &Spread, unit: &str) {
-    let Spread { min, p50, p95, max } = spread;
-    println!("| {name} | {p50:.1} {unit} | {p95:.1} | {min:.1} to {max:.1} |");
+    let Spread {
+        min,
+        p50,
+        p95,
+        p99,
+        max,
+    } = spread;
+    println!("| {name} | {p50:.1} {unit} | {p95:.1} | {p99:.1} | {min:.1} to {max:.1} |");
 }
 
 /// Writes the figures to a file, if one is named.
@@ -162,4 +175,22 @@ fn smaps_kib(pid: &Value, key: &str) -> Result<f64> {
 
 fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
+}
+
+/// The steps of a `Server-Timing` header that have a duration, in milliseconds.
+fn steps(timing: &str) -> Vec<(String, f64)> {
+    let entries = timing.split(", ");
+    let steps = entries.filter_map(|entry| {
+        let (name, duration) = entry.split_once(";dur=")?;
+        Some((name.to_owned(), duration.parse().ok()?))
+    });
+    steps.collect()
+}
+
+/// How the server says the VM of a create came up.
+fn how(timing: &str) -> &str {
+    let how = timing
+        .split(", ")
+        .find_map(|entry| entry.strip_prefix("how;desc="));
+    how.unwrap_or_default().trim_matches('"')
 }

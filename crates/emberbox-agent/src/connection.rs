@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::agent::Agent;
-use crate::{exec, export, files, processes, relay, seed, terminals, watch};
+use crate::{exec, export, files, processes, rehearsal, relay, seed, terminals, watch};
 
 /// How long a new connection may take to send its first call: whoever does not
 /// know the token must not hold a place.
@@ -140,6 +140,7 @@ fn takes_input(request: &Request) -> bool {
         | Request::Ping
         | Request::Claim(_)
         | Request::PrepareSeed(_)
+        | Request::Rehearse(_)
         | Request::WriteFile(_)
         | Request::ReadFile { .. }
         | Request::List(_)
@@ -165,6 +166,7 @@ fn starts_a_process(request: &Request) -> bool {
         Request::Ping
         | Request::Claim(_)
         | Request::PrepareSeed(_)
+        | Request::Rehearse(_)
         | Request::WriteFile(_)
         | Request::ReadFile { .. }
         | Request::List(_)
@@ -190,7 +192,7 @@ fn admit(
 ) -> Result<(), GuestError> {
     use GuestErrorCode::{AlreadyClaimed, Unauthorized, Unclaimed};
     let fits_unclaimed = match request {
-        Request::Ping | Request::Claim(_) | Request::PrepareSeed(_) => true,
+        Request::Ping | Request::Claim(_) | Request::PrepareSeed(_) | Request::Rehearse(_) => true,
         Request::Exec(_)
         | Request::WriteFile(_)
         | Request::ReadFile { .. }
@@ -227,10 +229,10 @@ fn admit(
             "the token is not this guest's",
         ));
     }
-    if matches!(request, Request::PrepareSeed(_)) {
+    if matches!(request, Request::PrepareSeed(_) | Request::Rehearse(_)) {
         return Err(GuestError::new(
             AlreadyClaimed,
-            "a claimed guest makes no seed",
+            "only a guest without an identity can be prepared",
         ));
     }
     Ok(())
@@ -255,6 +257,10 @@ async fn answer(
         }
         Request::PrepareSeed(app) => {
             let done = seed::prepare(agent, app).await;
+            connection.outgoing.done(done).await
+        }
+        Request::Rehearse(rehearsal) => {
+            let done = rehearsal::run(agent, &rehearsal).await;
             connection.outgoing.done(done).await
         }
         Request::Exec(spec) => exec::run(agent, connection, spec).await,

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use emberbox_guest::{GuestError, GuestErrorCode, Identity, NewName, Revival};
+use emberbox_guest::{GuestError, GuestErrorCode, Identity, NewName, Rehearsal, Revival};
 use nix::libc;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
@@ -53,6 +53,22 @@ pub(crate) fn renew(system: &System, revival: &Revival) -> Result<(), GuestError
         mtu: revival.mtu,
     };
     put_in_force(system, &moment, revival.name.as_ref())
+}
+
+/// Does all that [`apply`] does, with no name of anybody's, and clears what
+/// names the guest again.
+pub(crate) fn rehearse(system: &System, rehearsal: &Rehearsal) -> Result<(), GuestError> {
+    let moment = Moment {
+        entropy: &rehearsal.entropy,
+        unix_time_ns: rehearsal.unix_time_ns,
+        mtu: rehearsal.mtu,
+    };
+    let nobody = NewName {
+        hostname: "localhost".to_owned(),
+        machine_id: [0; 16],
+    };
+    put_in_force(system, &moment, Some(&nobody))?;
+    clear(system).map_err(|error| failed("clear the identity", &error))
 }
 
 /// What is new at the beginning of every life.

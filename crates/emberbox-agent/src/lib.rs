@@ -24,6 +24,7 @@ mod files;
 mod freezer;
 mod identity;
 mod processes;
+mod rehearsal;
 mod relay;
 mod seed;
 mod stale;

@@ -136,7 +136,8 @@ async fn start(agent: &Arc<Agent>, app: App) -> Result<(), GuestError> {
     }
 }
 
-async fn run(agent: &Arc<Agent>, command: &str) -> Result<(), GuestError> {
+/// Runs a command, whatever it says.
+pub(crate) async fn run(agent: &Arc<Agent>, command: &str) -> Result<(), GuestError> {
     let spec = ExecSpec {
         command: command.to_owned(),
         cwd: "/".to_owned(),

@@ -154,7 +154,10 @@ impl Client {
 }
 
 async fn read<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, ClientError> {
-    let response = send(request).await?;
+    parse(send(request).await?).await
+}
+
+async fn parse<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
     let status = response.status().as_u16();
     let body = response.bytes().await?;
     serde_json::from_slice(&body).map_err(|_| ClientError::NotOurs { status })

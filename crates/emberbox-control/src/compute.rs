@@ -11,7 +11,7 @@ use emberbox_core::{Shape, SnapshotId, VmId};
 use emberbox_guest::client::GuestClient;
 use emberbox_host::{
     AfterSnapshot, BuildFailure, BuildRequest, BuiltImage, CreateVm, Created, Host, HostError,
-    Origin, ResourceUse, Snapshotted,
+    Lease, Origin, PoolFacts, ResourceUse, Snapshotted,
 };
 use emberbox_runtime::net::NetworkUse;
 use tokio::net::TcpStream;
@@ -26,7 +26,13 @@ pub trait Compute: Send + Sync + 'static {
     /// anything of a sandbox is recorded.
     fn has_room(&self, shape: Shape, origin: &Origin) -> Result<(), HostError>;
 
-    /// Makes a VM and claims it.
+    /// A prepared VM for a create that is about to be recorded, if there is one.
+    fn lease(&self, image: &str, shape: Shape) -> Option<Lease>;
+
+    /// What is prepared, and how that went.
+    fn pool(&self) -> PoolFacts;
+
+    /// Makes a VM and claims it, or claims the prepared one.
     async fn create(&self, request: CreateVm) -> Result<Created, HostError>;
 
     /// Typed calls into a running guest.
@@ -77,6 +83,14 @@ impl Compute for Arc<Host> {
 
     fn has_room(&self, shape: Shape, origin: &Origin) -> Result<(), HostError> {
         Host::has_room(self, shape, origin)
+    }
+
+    fn lease(&self, image: &str, shape: Shape) -> Option<Lease> {
+        Host::lease(self, image, shape)
+    }
+
+    fn pool(&self) -> PoolFacts {
+        self.facts().pool
     }
 
     async fn create(&self, request: CreateVm) -> Result<Created, HostError> {

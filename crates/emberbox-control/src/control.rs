@@ -49,6 +49,7 @@ use build::Builds;
 pub(crate) use build::next_build_change;
 use code::BusyContexts;
 pub(crate) use code::{Context, Language};
+pub(crate) use create::{Asked, Timing};
 pub(crate) use deploy::Route;
 use deploy::Routes;
 pub(crate) use exec::{Ending, RunningExec, TIMED_OUT, exit_code};

@@ -204,6 +204,8 @@ impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         let code = match &error {
             HostError::UnknownImage(_)
+            | HostError::NoSeed
+            | HostError::PreparedLost
             | HostError::Start(_)
             | HostError::NoEngine
             | HostError::NoFirecracker(_)

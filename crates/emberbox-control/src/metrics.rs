@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use emberbox_host::{BootPath, PoolFacts};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::control::Control;
@@ -34,7 +35,8 @@ pub(crate) fn install() {
 }
 
 /// A sandbox became ready.
-pub(crate) fn created(boot_path: &'static str, took: Duration) {
+pub(crate) fn created(boot_path: BootPath, took: Duration) {
+    let boot_path = boot_path.as_str();
     metrics::histogram!("emberbox_sandbox_create_seconds", "boot_path" => boot_path).record(took);
 }
 
@@ -67,9 +69,32 @@ pub(crate) async fn render(control: &Control) -> String {
     // The cast is exact for any number of VMs a machine can hold.
     let vms = u32::try_from(control.compute().running().len()).unwrap_or(u32::MAX);
     metrics::gauge!("emberbox_vms").set(vms);
+    pool(&control.compute().pool());
     let Some(handle) = handle() else {
         return String::new();
     };
     handle.run_upkeep();
     handle.render()
+}
+
+/// The VMs that are prepared, and what came of it.
+fn pool(facts: &PoolFacts) {
+    for (image, shape, ready) in &facts.ready {
+        // Exact for any number of VMs a machine can hold.
+        let ready = u32::try_from(*ready).unwrap_or(u32::MAX);
+        metrics::gauge!(
+            "emberbox_pool_vms", "image" => image.clone(), "shape" => shape.clone()
+        )
+        .set(ready);
+    }
+    let counts = [("hit", facts.hits), ("miss", facts.misses)];
+    for (outcome, count) in counts {
+        metrics::counter!("emberbox_pool_leases_total", "outcome" => outcome).absolute(count);
+    }
+    let refills = [("ok", facts.prepared), ("failed", facts.failed)];
+    for (outcome, count) in refills {
+        metrics::counter!("emberbox_pool_refills_total", "outcome" => outcome).absolute(count);
+    }
+    let milliseconds = u64::try_from(facts.prepare_time.as_millis()).unwrap_or(u64::MAX);
+    metrics::counter!("emberbox_pool_refill_milliseconds_total").absolute(milliseconds);
 }

@@ -43,6 +43,10 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections at the same time; each costs a descriptor and some 10 KB.
 const CONNECTIONS: usize = 4096;
 
+/// Requests at the same time over one HTTP/2 connection: a burst of a thousand
+/// creates by one client needs no second one.
+const STREAMS: u32 = 1024;
+
 /// Pause after a failed accept, which is mostly a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -85,6 +89,7 @@ async fn run(
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
+        .max_concurrent_streams(STREAMS)
         // WebSockets over HTTP/2 (RFC 8441).
         .enable_connect_protocol();
     let builder = Arc::new(builder);

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use crate::frame::{self, FrameError};
 use crate::{
     App, Entry, ExecSpec, ExitStatus, Export, FileStat, FromAgent, GENERATION, GuestError,
-    Identity, ListSpec, OutputStream, Pong, Request, Revival, ToAgent, Token, WriteSpec,
+    Identity, ListSpec, OutputStream, Pong, Rehearsal, Request, Revival, ToAgent, Token, WriteSpec,
 };
 
 mod changes;
@@ -200,6 +200,13 @@ impl GuestClient {
     pub async fn export(&self, export: Export) -> Result<ArchiveReader, ClientError> {
         let call = self.begin(Request::Export(export)).await?;
         Ok(ArchiveReader::new(call))
+    }
+
+    /// Lets an unclaimed guest go through a claim and a command once, so that
+    /// both are quick when they come.
+    pub async fn rehearse(&self, rehearsal: Rehearsal) -> Result<(), ClientError> {
+        self.plain_as(Token::UNCLAIMED, Request::Rehearse(rehearsal), ANSWER)
+            .await
     }
 
     /// Writes the guest's dirty pages to its scratch disk.

@@ -31,8 +31,8 @@ pub mod client;
 
 pub use message::{
     App, Entry, ExecSpec, ExitStatus, Export, FileKind, FileStat, FromAgent, GuestError,
-    GuestErrorCode, Identity, ListSpec, NewName, OutputStream, Pong, Request, Revival, ToAgent,
-    WriteSpec,
+    GuestErrorCode, Identity, ListSpec, NewName, OutputStream, Pong, Rehearsal, Request, Revival,
+    ToAgent, WriteSpec,
 };
 pub use process::{ProcessEnd, ProcessInfo, ProcessRequest, ProcessSpec};
 pub use terminal::{TerminalRequest, TerminalSize, TerminalSpec};

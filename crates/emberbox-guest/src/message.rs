@@ -106,6 +106,10 @@ pub enum Request {
     /// Gives the guest other variables, all of them: every process that starts
     /// from now on sees these. Answers [`FromAgent::Done`].
     SetEnvironment(Vec<(String, String)>),
+    /// Goes through a claim and a command once, so that the ones to come find
+    /// everything in place; nothing of either stays. Unclaimed only. Answers
+    /// [`FromAgent::Done`].
+    Rehearse(Rehearsal),
 }
 
 /// Which files an export holds.
@@ -129,6 +133,17 @@ pub struct Identity {
     pub machine_id: [u8; 16],
     /// Variables every process of the sandbox sees.
     pub env: Vec<(String, String)>,
+    /// Wall clock, nanoseconds since the Unix epoch.
+    pub unix_time_ns: u64,
+    /// Fresh bytes for the kernel's random pool; credited as full entropy.
+    pub entropy: [u8; 32],
+    /// The MTU of the path to the outside.
+    pub mtu: u16,
+}
+
+/// What a guest without an identity can be given all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsal {
     /// Wall clock, nanoseconds since the Unix epoch.
     pub unix_time_ns: u64,
     /// Fresh bytes for the kernel's random pool; credited as full entropy.

@@ -1,10 +1,11 @@
 //! The life of one VM: one task that makes it, watches it and removes it.
 //!
 //! ```text
-//! making ──claimed──▶ running ──ended──▶ removed   (reported)
-//!    └──failed──▶ removed   ├──destroy──▶ removed
-//!                           ├──snapshot──▶ running
-//!                           └──last snapshot──▶ removed
+//! making ────claimed────▶ running ──ended──▶ removed   (reported)
+//!    ├──failed──▶ removed  ▲   ├──destroy──▶ removed
+//!    └─prepared─▶ waiting ─┘   ├──snapshot──▶ running
+//!                    │         └──last snapshot──▶ removed
+//!                    └──ended, destroy, failed claim──▶ removed
 //! ```
 //!
 //! What follows which event is decided by [`emberbox_core::step`]; this task
@@ -26,11 +27,15 @@ use crate::ledger::Ledger;
 use crate::secret::HostSecret;
 use crate::seeds::Seeds;
 use crate::snapshots::Snapshots;
+use crate::turns::Turns;
 
 mod make;
+mod prepare;
 mod take;
 
 pub(crate) use make::unix_time_ns;
+pub(crate) use prepare::Order;
+use prepare::Prepared;
 use take::Taking;
 
 /// Requests waiting for one VM; more callers wait in line.
@@ -38,6 +43,7 @@ const MAILBOX: usize = 8;
 
 /// Everything VMs are made with.
 pub(crate) struct Parts {
+    pub(crate) turns: Turns,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) slots: Arc<SlotPool>,
     pub(crate) seeds: Seeds,
@@ -73,8 +79,15 @@ pub(crate) struct Handle {
 
 /// What others may ask of a VM's task.
 enum Request {
+    Claim(Box<Claim>),
     Destroy(Destroy),
     Snapshot(Ask),
+}
+
+/// Gives a prepared VM to a sandbox.
+struct Claim {
+    request: CreateVm,
+    answer: oneshot::Sender<Result<Created, HostError>>,
 }
 
 /// Asks for the end; answered when all is gone.
@@ -113,6 +126,31 @@ impl Handle {
         {
             let _ = gone.await;
         }
+        self.gone().await;
+    }
+
+    /// Makes a prepared VM the sandbox's. If that fails, nothing of it is left.
+    pub(crate) async fn claim(&self, request: CreateVm) -> Result<Created, HostError> {
+        let (answer, claimed) = oneshot::channel();
+        let claim = Box::new(Claim { request, answer });
+        // Not sent or not answered, its task was at its end already.
+        let _ = self.mailbox.send(Request::Claim(claim)).await;
+        match claimed.await {
+            Ok(claimed) => claimed,
+            Err(_ended) => {
+                self.gone().await;
+                Err(HostError::PreparedLost)
+            }
+        }
+    }
+
+    /// Whether the VM ends or has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.mailbox.is_closed()
+    }
+
+    /// Resolves when nothing of the VM is left.
+    async fn gone(&self) {
         let mut running = self.running.clone();
         while running.changed().await.is_ok() {}
     }
@@ -191,6 +229,80 @@ impl Actor {
             made = parts.make(request, &slot) => made,
             () = self.destroy_admitted() => Err(HostError::NotRunning),
         };
+        self.settle(made, answer, events).await;
+    }
+
+    /// Prepares a VM for nobody, answers, and waits until somebody claims it or
+    /// asks for its end.
+    pub(crate) async fn prepare(
+        mut self,
+        order: Order,
+        answer: oneshot::Sender<Result<(), HostError>>,
+        events: mpsc::Sender<HostEvent>,
+    ) {
+        let (parts, slot, id) = (
+            Arc::clone(&self.parts),
+            Arc::clone(&self.slot),
+            self.id.clone(),
+        );
+        let prepared = tokio::select! {
+            prepared = parts.prepare(&id, order, &slot) => prepared,
+            () = self.destroy_admitted() => Err(HostError::NotRunning),
+        };
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.record(Fact::Failed);
+                self.finish(None).await;
+                let _ = answer.send(Err(error));
+                return;
+            }
+        };
+        // Nobody may listen any more; the ledger has it all the same.
+        let _ = answer.send(Ok(()));
+        let Some(Claim { request, answer }) = self.claimed(&prepared).await else {
+            self.record(Fact::Failed);
+            return self.finish(None).await;
+        };
+        let made = tokio::select! {
+            made = parts.claim_prepared(prepared, &request) => made.map_err(|error| {
+                tracing::warn!(vm = %id, error = report(&error), "a prepared VM cannot be claimed");
+                HostError::PreparedLost
+            }),
+            () = self.destroy_admitted() => Err(HostError::NotRunning),
+        };
+        self.settle(made, answer, events).await;
+    }
+
+    /// The claim of a prepared VM; `None` if it has to go.
+    async fn claimed(&mut self, prepared: &Prepared) -> Option<Claim> {
+        loop {
+            tokio::select! {
+                reason = prepared.vm.wait() => {
+                    tracing::warn!(vm = %self.id, ?reason, "a prepared VM ended");
+                    return None;
+                }
+                // Closed, it asks nothing any more.
+                Some(request) = self.mailbox.recv() => match request {
+                    Request::Claim(claim) => return Some(*claim),
+                    Request::Destroy(destroy) => {
+                        if self.admits(destroy) {
+                            return None;
+                        }
+                    }
+                    Request::Snapshot(ask) => ask.refuse(HostError::NotRunning),
+                },
+            }
+        }
+    }
+
+    /// Answers what came of a making, and stays with the VM if there is one.
+    async fn settle(
+        mut self,
+        made: Result<(Created, Running), HostError>,
+        answer: oneshot::Sender<Result<Created, HostError>>,
+        events: mpsc::Sender<HostEvent>,
+    ) {
         match made {
             Ok((created, running)) => {
                 self.record(Fact::Ready);
@@ -234,6 +346,7 @@ impl Actor {
                 }
                 // Closed, it asks nothing any more: the VM outlives this server.
                 Some(request) = self.mailbox.recv() => match request {
+                    Request::Claim(claim) => claim.refuse(),
                     Request::Destroy(destroy) => {
                         if self.admits(destroy) {
                             break End::Destroyed;
@@ -269,6 +382,7 @@ impl Actor {
     async fn destroy_admitted(&mut self) {
         while let Some(request) = self.mailbox.recv().await {
             match request {
+                Request::Claim(claim) => claim.refuse(),
                 Request::Destroy(destroy) => {
                     if self.admits(destroy) {
                         return;
@@ -311,6 +425,7 @@ impl Actor {
         self.mailbox.close();
         while let Ok(request) = self.mailbox.try_recv() {
             match request {
+                Request::Claim(claim) => claim.refuse(),
                 Request::Destroy(destroy) => self.destroyers.push(destroy),
                 Request::Snapshot(ask) => ask.refuse(HostError::NotRunning),
             }
@@ -329,6 +444,14 @@ enum End {
     Destroyed,
     /// With its last snapshot.
     Written(Taking, Result<Snapshotted, HostError>),
+}
+
+impl Claim {
+    /// It is not, or no longer, a VM that waits for its sandbox.
+    fn refuse(self) {
+        // Whoever asked may be gone.
+        let _ = self.answer.send(Err(HostError::PreparedLost));
+    }
 }
 
 impl Ask {

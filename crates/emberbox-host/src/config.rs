@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use emberbox_image::Home;
 use emberbox_runtime::firecracker::{
@@ -110,6 +111,44 @@ pub struct HostConfig {
     pub allowed_private: Vec<String>,
     /// Network slots kept ready.
     pub slot_pool: usize,
+    /// VMs kept ready.
+    pub pool: PoolConfig,
+}
+
+/// How many VMs are restored before anybody asks for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Of each image and shape that is in use, besides what lately was asked
+    /// for.
+    pub keep: usize,
+    /// Of all images and shapes; 0 prepares none.
+    pub max_prepared: usize,
+    /// Memory that all of them may take, in MiB; an eighth of the machine's
+    /// when absent.
+    pub max_memory_mib: Option<u32>,
+    /// How long an image and shape that nobody asks for stays in use.
+    pub idle: Duration,
+}
+
+impl PoolConfig {
+    /// Nothing is prepared.
+    pub const OFF: Self = Self {
+        keep: 0,
+        max_prepared: 0,
+        max_memory_mib: None,
+        idle: Duration::ZERO,
+    };
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            keep: 2,
+            max_prepared: 8,
+            max_memory_mib: None,
+            idle: Duration::from_secs(900),
+        }
+    }
 }
 
 /// The name of this data directory's server on this machine; made once.

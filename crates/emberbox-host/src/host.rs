@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
 use crate::actor::{Actor, Handle, Parts, Running, report};
@@ -27,9 +27,13 @@ use crate::capacity::{self, Needs};
 use crate::config::{self, HostConfig};
 use crate::last_use::LastNetworkUse;
 use crate::ledger::{Ledger, Record};
+use crate::pool::refill::refill;
+use crate::pool::{Kind, Lease, Pool, PoolFacts};
 use crate::secret::HostSecret;
 use crate::seeds::Seeds;
 use crate::snapshots::Snapshots;
+use crate::timeline::Step;
+use crate::turns::Turns;
 
 /// Events kept for a slow reader; a VM's task waits when it is full.
 const EVENTS: usize = 256;
@@ -101,22 +105,38 @@ pub struct Snapshotted {
 }
 
 /// How a VM came up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootPath {
-    /// Restored from a seed.
+    /// Restored from a seed before it was asked for.
+    Prepared,
+    /// Restored from a seed or a snapshot when it was asked for.
     Snapshot,
     /// The kernel booted.
     Cold,
 }
 
+impl BootPath {
+    /// For logs, metrics and timings.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Snapshot => "on_demand",
+            Self::Cold => "cold",
+        }
+    }
+}
+
 /// A VM that is claimed and answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
     /// How it came up.
     pub boot_path: BootPath,
-    /// From the start of its VMM process to the claimed guest, in milliseconds.
+    /// From the start of its VMM process, or from when it was taken if it was
+    /// prepared, to the claimed guest, in milliseconds.
     pub boot_ms: u32,
+    /// Where the time went.
+    pub steps: Vec<Step>,
 }
 
 /// What one VM takes of its machine.
@@ -178,6 +198,13 @@ pub enum HostError {
     /// A setting cannot be used.
     #[error("{0}")]
     Setting(String),
+    /// There is no seed of this image and shape.
+    #[error("there is no seed to restore")]
+    NoSeed,
+    /// The prepared VM that was to be claimed has ended; nothing of it is left.
+    /// The sandbox can have another, under a new id.
+    #[error("the prepared VM was lost")]
+    PreparedLost,
     /// The VM could not be made; nothing of it is left.
     #[error("the VM could not be started")]
     Start(#[source] Box<dyn Error + Send + Sync>),
@@ -203,6 +230,8 @@ pub struct HostFacts {
     pub vms: usize,
     /// Network slots that are ready.
     pub prepared_slots: usize,
+    /// VMs that are ready.
+    pub pool: PoolFacts,
 }
 
 /// One compute host.
@@ -213,6 +242,8 @@ pub struct Host {
     admission: Mutex<()>,
     events: mpsc::Sender<HostEvent>,
     data_dir: PathBuf,
+    pool: Arc<Pool>,
+    refill: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Host {
@@ -250,6 +281,7 @@ impl Host {
         let snapshots =
             Snapshots::open(&config.data_dir, compatibility).map_err(HostError::start)?;
         let parts = Arc::new(Parts {
+            turns: Turns::new(),
             engine,
             snapshots: Arc::new(snapshots),
             slots,
@@ -261,7 +293,10 @@ impl Host {
 
         let (events, receiver) = mpsc::channel(EVENTS);
         let data_dir = config.data_dir;
+        let pool = Arc::new(Pool::new(config.pool));
         let host = Arc::new(Self {
+            pool: Arc::clone(&pool),
+            refill: Mutex::default(),
             parts,
             vms: Mutex::default(),
             admission: Mutex::default(),
@@ -270,6 +305,14 @@ impl Host {
         });
         host.adopt_or_reap().await?;
         host.parts.sweep_builds()?;
+        if pool.is_on() {
+            pool.expect(&Kind {
+                image: config.default_image,
+                shape: Shape::DEFAULT,
+            });
+            let refill = tokio::spawn(refill(Arc::downgrade(&host), pool));
+            *host.refill.lock().expect("no panic while it is held") = Some(refill);
+        }
         Ok((host, receiver))
     }
 
@@ -302,7 +345,7 @@ impl Host {
     pub async fn restore_bare(&self, image: &str, shape: Shape) -> Result<Duration, HostError> {
         let images = self.images(image)?;
         let seed = self.parts.seeds.find(&images, shape);
-        let seed = seed.ok_or_else(|| HostError::Setting("there is no seed".to_owned()))?;
+        let seed = seed.ok_or(HostError::NoSeed)?;
         let slot = self.parts.slots.take().await.map_err(HostError::start)?;
         let record = Record {
             vm: VmId::generate(),
@@ -338,23 +381,50 @@ impl Host {
         answered.map(|_pong| took).map_err(HostError::start)
     }
 
-    /// Makes a VM and claims it. Runs to its end even if the caller goes away:
-    /// then [`Host::destroy`] or the next start finds it in the ledger.
+    /// A prepared VM for a create that is about to be recorded; `None` if there
+    /// is none of this image and shape.
+    #[must_use]
+    pub fn lease(&self, image: &str, shape: Shape) -> Option<Lease> {
+        let digest = self.images(image).ok()?.digest;
+        let image = image.to_owned();
+        let (vm, stale) = self.pool.lease(&Kind { image, shape }, &digest);
+        for ready in stale {
+            tokio::spawn(async move { ready.handle.destroy().await });
+        }
+        let pool = Arc::clone(&self.pool);
+        vm.map(|vm| Lease::new(vm, move |vm| pool.give_back(vm)))
+    }
+
+    /// Makes a VM and claims it; one that was [leased](Host::lease) only has to
+    /// be claimed. Runs to its end even if the caller goes away: then
+    /// [`Host::destroy`] or the next start finds it in the ledger.
     pub async fn create(self: &Arc<Self>, request: CreateVm) -> Result<Created, HostError> {
-        let actor = self.admit(&request)?;
-        let (image, shape, vm) = (request.image.clone(), request.shape, request.vm.clone());
+        let kind = Kind {
+            image: request.image.clone(),
+            shape: request.shape,
+        };
+        if let Some(prepared) = self.pool.claim(&request.vm, &kind) {
+            return prepared.claim(request).await;
+        }
+        let admit = || self.admit(&request.vm, request.shape, &request.origin);
+        let (actor, _handle) = match admit() {
+            // Prepared VMs give way.
+            Err(HostError::NoCapacity) if self.pool.shed().await => admit()?,
+            admitted => admitted?,
+        };
+        let vm = request.vm.clone();
         let (answer, created) = oneshot::channel();
         let events = self.events.clone();
         let host = Arc::clone(self);
         tokio::spawn(async move {
             actor.create(request, answer, events).await;
-            host.vms().remove(&vm);
+            host.vm_ended(&vm);
         });
         let created = created
             .await
             .map_err(|_dropped| HostError::ShuttingDown)??;
         if created.boot_path == BootPath::Cold {
-            self.seed_in_background(image, shape);
+            self.seed_in_background(kind.image, kind.shape);
         }
         Ok(created)
     }
@@ -363,8 +433,10 @@ impl Host {
     /// records an intent has nothing to take back; [`Host::create`] looks
     /// again. Touches no disk but a snapshot's manifest.
     pub fn has_room(&self, shape: Shape, origin: &Origin) -> Result<(), HostError> {
+        // Prepared VMs give way.
+        let promised = self.promised().saturating_sub(self.pool.can_shed());
         self.needs_of_vm(shape, origin)?
-            .check(&self.data_dir, self.promised())
+            .check(&self.data_dir, promised)
     }
 
     /// Typed calls into a running guest.
@@ -481,11 +553,24 @@ impl Host {
             home: self.parts.seeds.home().root().to_owned(),
             vms: self.running().len(),
             prepared_slots: self.parts.slots.prepared(),
+            pool: self.pool.facts(),
         }
     }
 
-    /// Stops serving. Running VMs go on and are adopted by the next start.
+    /// Stops serving. Running VMs go on and are adopted by the next start;
+    /// prepared ones go.
     pub async fn close(&self) {
+        self.pool.close().await;
+        let refill = self
+            .refill
+            .lock()
+            .expect("no panic while it is held")
+            .take();
+        if let Some(refill) = refill
+            && let Err(error) = refill.await
+        {
+            tracing::error!(%error, "preparing VMs ended unexpectedly");
+        }
         if let Err(error) = self.parts.slots.close().await {
             tracing::warn!(
                 error = report(&error),
@@ -509,13 +594,13 @@ impl Host {
                 Ok(Some(adopted)) => {
                     tracing::info!(%vm, "adopted a running VM");
                     kept.insert(adopted.running.slot.index());
-                    let actor = self.register(&vm, record.shape);
+                    let (actor, _handle) = self.register(&vm, record.shape);
                     let (events, host) = (self.events.clone(), Arc::clone(self));
                     // Whoever opened this host asks at once what runs.
                     let life = actor.adopt(adopted, events);
                     tokio::spawn(async move {
                         life.await;
-                        host.vms().remove(&vm);
+                        host.vm_ended(&vm);
                     });
                 }
                 Ok(None) => lost.push(record),
@@ -553,10 +638,33 @@ impl Host {
         Ok(())
     }
 
-    fn register(&self, vm: &VmId, shape: Shape) -> Actor {
+    /// A task for a VM, which is known from now on.
+    fn register(&self, vm: &VmId, shape: Shape) -> (Actor, Handle) {
         let (actor, handle) = Actor::new(Arc::clone(&self.parts), vm.clone(), shape);
-        self.vms().insert(vm.clone(), handle);
-        actor
+        self.vms().insert(vm.clone(), handle.clone());
+        (actor, handle)
+    }
+
+    /// A VM's task is at its end.
+    pub(crate) fn vm_ended(&self, vm: &VmId) {
+        self.vms().remove(vm);
+        self.pool.forget(vm);
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.parts.turns
+    }
+
+    pub(crate) fn events(&self) -> mpsc::Sender<HostEvent> {
+        self.events.clone()
+    }
+
+    pub(crate) fn find_seed(&self, images: &GuestImages, shape: Shape) -> Option<SeedFiles> {
+        self.parts.seeds.find(images, shape)
     }
 
     fn seed_in_background(self: &Arc<Self>, image: String, shape: Shape) {
@@ -576,12 +684,17 @@ impl Host {
 
     /// Takes the room for a VM. One after the other: two that ask at the same
     /// time do not get the same room.
-    fn admit(&self, request: &CreateVm) -> Result<Actor, HostError> {
-        let needs = self.needs_of_vm(request.shape, &request.origin)?;
+    pub(crate) fn admit(
+        &self,
+        vm: &VmId,
+        shape: Shape,
+        origin: &Origin,
+    ) -> Result<(Actor, Handle), HostError> {
+        let needs = self.needs_of_vm(shape, origin)?;
         let turn = self.admission.lock();
         let _turn = turn.expect("no panic while there is looked for room");
         needs.check(&self.data_dir, self.promised())?;
-        Ok(self.register(&request.vm, request.shape))
+        Ok(self.register(vm, shape))
     }
 
     fn needs_of_vm(&self, shape: Shape, origin: &Origin) -> Result<Needs, HostError> {

@@ -15,6 +15,9 @@
 //! | `seeds` | which seeds there are, and how new ones come |
 //! | `snapshots` | which snapshots of sandboxes there are, and if one is whole |
 //! | `capacity` | whether there is room for more |
+//! | `turns` | how many VMs come up at a time |
+//! | `pool` | which VMs are restored before anybody asks |
+//! | `timeline` | where the time went |
 //! | `actor` | the life of one VM |
 //!
 //! Invariants: a VM's record exists before anything of it and goes last; one
@@ -27,17 +30,23 @@ pub mod config;
 pub mod host;
 mod last_use;
 mod ledger;
+mod pool;
 mod secret;
 mod seeds;
 mod snapshots;
+mod timeline;
+mod turns;
 
 pub use build::{
     BuildEvent, BuildFailure, BuildRequest, BuiltImage, RegistryAccess, RegistryCredentials,
 };
 pub use config::{
     AcceleratorChoice, EngineChoice, EngineKind, FirecrackerChoice, HostConfig, JailerChoice,
+    PoolConfig,
 };
 pub use host::{
     AfterSnapshot, BootPath, CreateVm, Created, Host, HostError, HostEvent, HostFacts, Keep,
     Origin, ResourceUse, Snapshotted,
 };
+pub use pool::{Lease, PoolFacts};
+pub use timeline::{Step, Timeline};

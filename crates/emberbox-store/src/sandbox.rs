@@ -76,6 +76,9 @@ pub struct NewSandbox {
     pub auto_start: bool,
     /// A snapshot it starts from in place of its image.
     pub origin: Option<SnapshotId>,
+    /// The VM that is kept for it; a new one when absent.
+    #[serde(skip)]
+    pub vm: Option<VmId>,
     /// Which item of a batch it is.
     #[serde(skip)]
     pub batch_item: Option<(BatchId, u32)>,

@@ -18,9 +18,11 @@ use serde::Deserialize;
 
 mod billing;
 mod builds;
+mod pool;
 mod preview;
 mod tls;
 
+use pool::Pool;
 use tls::TlsConfig;
 
 /// Longest a create may wait for its sandbox when it does not say how long:
@@ -40,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) engine: Engine,
     pub(crate) guest: Guest,
     pub(crate) network: Network,
+    pub(crate) pool: Pool,
     /// Where previews are served.
     pub(crate) preview: PreviewSettings,
     /// What a tenant may use.
@@ -236,6 +239,7 @@ impl Config {
                 });
             }
         }
+        self.pool.check()?;
         self.check_tls()?;
         preview::check(&self.preview)?;
         billing::check(&self.billing)?;

@@ -8,8 +8,10 @@ mod process;
 mod snapshot;
 mod stdin;
 mod terminal;
+mod timing;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Result;
 use emberbox_api::client::{Client, Reach};
@@ -143,7 +145,12 @@ async fn create(client: &Client, arguments: cli::CreateSandbox) -> Result<()> {
         tags: (!arguments.tags.is_empty()).then_some(arguments.tags),
         ..CreateSandbox::default()
     };
-    let sandbox = client.create_sandbox(&request).await?;
+    let started = Instant::now();
+    let (sandbox, timing) = client.create_sandbox_timed(&request).await?;
+    if arguments.timing {
+        let round_trip = started.elapsed().as_secs_f64() * 1e3;
+        eprint!("{}", timing::text(timing.as_deref(), round_trip));
+    }
     if arguments.json {
         output::json(&sandbox)
     } else {

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use emberbox_core::Shape;
-use emberbox_host::{Host, HostConfig};
+use emberbox_host::{Host, HostConfig, PoolConfig};
 use emberbox_image::{EnsureRequest, Home, Progress};
 use emberbox_runtime::jail::Launcher;
 
@@ -57,6 +57,7 @@ async fn seed(config: &Config, home: &Home, steps: &Steps) -> Result<()> {
     let (host, _events) = Host::open(HostConfig {
         // One VM, one slot.
         slot_pool: 1,
+        pool: PoolConfig::OFF,
         ..host_config(config, home.clone(), &data_dir)
     })
     .await
@@ -86,5 +87,6 @@ pub(crate) fn host_config(config: &Config, home: Home, data_dir: &DataDir) -> Ho
             .map(ToString::to_string)
             .collect(),
         slot_pool: config.network.pool_size,
+        pool: config.pool.config(),
     }
 }

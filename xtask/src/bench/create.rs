@@ -1,5 +1,6 @@
 //! What a create, an exec and an idle sandbox cost.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -10,9 +11,9 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Machine, Spread, end, milliseconds, row, smaps_kib, write};
+use super::{Machine, Spread, end, how, milliseconds, row, smaps_kib, steps, write};
 use crate::command::{self, cargo, root};
-use crate::demo::api::Api;
+use crate::demo::api::{Api, DEFAULT_SHAPE};
 use crate::demo::server::Server;
 use crate::setup::{self, Product};
 
@@ -28,6 +29,12 @@ const CROWD: usize = 10;
 /// The targets are in decimal megabytes.
 const MIB_TO_MB: f64 = 1.048_576;
 
+/// Nothing is prepared.
+const ON_DEMAND: &str = "[limits]\nrequests_per_minute = 0\n[pool]\nmax_prepared = 0\n";
+
+/// One VM is prepared, the next while nothing is measured.
+const PREPARED: &str = "[limits]\nrequests_per_minute = 0\n[pool]\nkeep = 1\nmax_prepared = 1\n";
+
 /// What `bench create` found, in milliseconds and MiB.
 #[derive(Debug, Serialize)]
 struct Figures {
@@ -38,6 +45,17 @@ struct Figures {
     /// What the server says of its VMM's start to the claimed guest.
     boot_ms: Spread,
     create_to_floor: f64,
+    /// Where the time of a create goes on the server, p50 of each step.
+    create_steps_ms: Vec<(String, f64)>,
+    /// A create that is answered by a prepared VM, as the client sees it.
+    prepared_ms: Spread,
+    /// The same from the request's arrival to its answer.
+    prepared_server_ms: Spread,
+    prepared_server_to_floor: f64,
+    prepared_steps_ms: Vec<(String, f64)>,
+    /// A create that is answered by a prepared VM and its first `true`.
+    prepared_and_exec_ms: Spread,
+    prepared_and_exec_to_floor: f64,
     exec_ms: Spread,
     guest_spawn_ms: Spread,
     exec_over_spawn_ms: f64,
@@ -55,31 +73,51 @@ pub(super) fn run(json: Option<&Path>) -> Result<()> {
     let product = setup::run()?;
     let directory = tempfile::tempdir().context("cannot make a directory")?;
     let mut floor = Floor::start(&product, &directory.path().join("floor"))?;
-    let mut server = Server::new(&product.binary, directory.path());
-    server.start()?;
-    let figures = measure(&mut floor, &server, Machine::here(&product)?);
+    let mut server = start(&product, &directory.path().join("on-demand"), ON_DEMAND)?;
+    let mut with_pool = start(&product, &directory.path().join("prepared"), PREPARED)?;
+    let figures = measure(&mut floor, &server, &with_pool, Machine::here(&product)?);
     if figures.is_err() {
         server.show_log();
+        with_pool.show_log();
     }
     end(&mut server)?;
+    end(&mut with_pool)?;
     floor.stop()?;
     let figures = figures?;
     print(&figures);
     write(json, &figures)
 }
 
-fn measure(floor: &mut Floor, server: &Server, machine: Machine) -> Result<Figures> {
-    let api = server.api()?;
+fn start(product: &Product, directory: &Path, settings: &str) -> Result<Server> {
+    fs::create_dir(directory).context("cannot make a directory")?;
+    let config = directory.join("emberbox.toml");
+    fs::write(&config, settings).context("cannot write the settings")?;
+    let mut server = Server::new(&product.binary, directory).with_config(&config);
+    server.start()?;
+    Ok(server)
+}
+
+fn measure(
+    floor: &mut Floor,
+    server: &Server,
+    with_pool: &Server,
+    machine: Machine,
+) -> Result<Figures> {
+    let (api, pool) = (server.api()?, with_pool.api()?);
     let mut taken = Taken::default();
     // The first of each loads what all later ones share.
     floor.once()?;
     once(&api, server, &mut Taken::default())?;
+    prepared_once(&pool, &mut Taken::default())?;
     for _ in 0..CREATES {
         taken.floor.push(floor.once()?);
         once(&api, server, &mut taken)?;
+        prepared_once(&pool, &mut taken)?;
     }
     let crowd = crowd(&api, server)?;
     let (floor_ms, create_ms) = (Spread::of(taken.floor)?, Spread::of(taken.create)?);
+    let prepared_server_ms = Spread::of(taken.prepared_server)?;
+    let prepared_and_exec_ms = Spread::of(taken.prepared_and_exec)?;
     let (exec_ms, guest_spawn_ms) = (Spread::of(taken.exec)?, Spread::of(taken.spawn)?);
     Ok(Figures {
         machine,
@@ -88,6 +126,13 @@ fn measure(floor: &mut Floor, server: &Server, machine: Machine) -> Result<Figur
         create_ms,
         boot_ms: Spread::of(taken.boot)?,
         create_to_floor: create_ms.p50 / floor_ms.p50,
+        create_steps_ms: taken.steps.medians()?,
+        prepared_ms: Spread::of(taken.prepared)?,
+        prepared_server_ms,
+        prepared_server_to_floor: prepared_server_ms.p50 / floor_ms.p50,
+        prepared_steps_ms: taken.prepared_steps.medians()?,
+        prepared_and_exec_ms,
+        prepared_and_exec_to_floor: prepared_and_exec_ms.p50 / floor_ms.p50,
         exec_ms,
         guest_spawn_ms,
         exec_over_spawn_ms: exec_ms.p50 - guest_spawn_ms.p50,
@@ -104,17 +149,61 @@ struct Taken {
     floor: Vec<f64>,
     create: Vec<f64>,
     boot: Vec<f64>,
+    steps: Steps,
+    prepared: Vec<f64>,
+    prepared_server: Vec<f64>,
+    prepared_steps: Steps,
+    prepared_and_exec: Vec<f64>,
     exec: Vec<f64>,
     spawn: Vec<f64>,
     pss: Vec<f64>,
     disk: Vec<f64>,
 }
 
+/// The durations of each step, by its place and name.
+#[derive(Default)]
+struct Steps(BTreeMap<(usize, String), Vec<f64>>);
+
+impl Steps {
+    fn add(&mut self, timing: &str) {
+        for (place, (name, duration)) in steps(timing).into_iter().enumerate() {
+            self.0.entry((place, name)).or_default().push(duration);
+        }
+    }
+
+    fn medians(self) -> Result<Vec<(String, f64)>> {
+        let steps = self.0.into_iter();
+        steps
+            .map(|((_, name), durations)| Ok((name, Spread::of(durations)?.p50)))
+            .collect()
+    }
+}
+
+/// One sandbox that gets a prepared VM, and its first command.
+fn prepared_once(api: &Api, taken: &mut Taken) -> Result<()> {
+    api.wait_prepared(DEFAULT_SHAPE, 1)?;
+    let started = Instant::now();
+    let (sandbox, timing) = api.create_timed(&json!({}))?;
+    taken.prepared.push(milliseconds(started));
+    let id = sandbox["id"].as_str().context("a sandbox without an id")?;
+    api.exec_ok(id, "true")?;
+    taken.prepared_and_exec.push(milliseconds(started));
+    ensure!(how(&timing) == "prepared", "it came up otherwise: {timing}");
+    let total = steps(&timing).into_iter().find(|(name, _)| name == "total");
+    let (_, total) = total.context("no total in Server-Timing")?;
+    taken.prepared_server.push(total);
+    taken.prepared_steps.add(&timing);
+    api.destroy(id)?;
+    // The next is prepared before anything else is measured.
+    api.wait_prepared(DEFAULT_SHAPE, 1)
+}
+
 /// One sandbox: created, weighed before it did anything, used, destroyed.
 fn once(api: &Api, server: &Server, taken: &mut Taken) -> Result<()> {
     let started = Instant::now();
-    let sandbox = api.create(&json!({}))?;
+    let (sandbox, timing) = api.create_timed(&json!({}))?;
     taken.create.push(milliseconds(started));
+    taken.steps.add(&timing);
     ensure!(
         sandbox["ready"] == true,
         "not ready after create: {sandbox}"
@@ -274,10 +363,10 @@ impl Floor {
 fn print(figures: &Figures) {
     figures.machine.print();
     println!(
-        "| measure ({} turns) | p50 | p95 | range |",
+        "| measure ({} turns) | p50 | p95 | p99 | range |",
         figures.samples
     );
-    println!("|---|---|---|---|");
+    println!("|---|---|---|---|---|");
     row(
         "restore by hand to first answer (floor)",
         &figures.floor_ms,
@@ -289,6 +378,17 @@ fn print(figures: &Figures) {
         "ms",
     );
     row("of it: VMM start to claimed guest", &figures.boot_ms, "ms");
+    row(
+        "create, prepared, as the client sees it",
+        &figures.prepared_ms,
+        "ms",
+    );
+    row("of it: on the server", &figures.prepared_server_ms, "ms");
+    row(
+        "create, prepared, and the first `exec true`",
+        &figures.prepared_and_exec_ms,
+        "ms",
+    );
     row("`exec true` round trip", &figures.exec_ms, "ms");
     row(
         "the guest's own `bash -c true` (floor)",
@@ -307,14 +407,44 @@ fn print(figures: &Figures) {
     );
     row("disk of an idle sandbox", &figures.sandbox_disk_mib, "MiB");
     println!();
+    for (name, steps) in [
+        ("on demand", &figures.create_steps_ms),
+        ("prepared", &figures.prepared_steps_ms),
+    ] {
+        let steps: Vec<_> = steps
+            .iter()
+            .map(|(name, median)| format!("{name} {median:.2}"))
+            .collect();
+        println!(
+            "Steps of a create {name} on the server, p50 in ms: {}.",
+            steps.join(", ")
+        );
+        println!();
+    }
     println!("| target | wanted | reached |");
     println!("|---|---|---|");
     println!(
-        "| create / floor, p50 | ≤ 1.5 | {:.2} |",
+        "| create on demand / floor, p50 | ≤ 1.15 | {:.2} |",
         figures.create_to_floor
     );
     println!(
-        "| exec − guest's own spawn, p50 | ≤ 5 ms | {:.1} ms |",
+        "| prepared create on the server, p50 | ≤ 3 ms | {:.1} ms |",
+        figures.prepared_server_ms.p50
+    );
+    println!(
+        "| the same, p99 | ≤ 15 ms | {:.1} ms |",
+        figures.prepared_server_ms.p99
+    );
+    println!(
+        "| the same / floor, p50 | ≤ 0.03 | {:.3} |",
+        figures.prepared_server_to_floor
+    );
+    println!(
+        "| prepared create and first `exec true` / floor, p50 | ≤ 0.1 | {:.2} |",
+        figures.prepared_and_exec_to_floor
+    );
+    println!(
+        "| exec − guest's own spawn, p50 | ≤ 2 ms | {:.1} ms |",
         figures.exec_over_spawn_ms
     );
     println!(

@@ -197,8 +197,11 @@ fn now() -> f64 {
 
 fn print(figures: &Figures) {
     figures.machine.print();
-    println!("| measure ({} lines) | p50 | p95 | range |", figures.lines);
-    println!("|---|---|---|---|");
+    println!(
+        "| measure ({} lines) | p50 | p95 | p99 | range |",
+        figures.lines
+    );
+    println!("|---|---|---|---|---|");
     row(
         "written in the guest to event here",
         &figures.delay_ms,

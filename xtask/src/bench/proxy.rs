@@ -386,8 +386,11 @@ fn configuration(prefix: &Path) -> String {
 
 fn print(figures: &Figures) {
     figures.machine.print();
-    println!("| measure ({} turns) | p50 | p95 | range |", figures.turns);
-    println!("|---|---|---|---|");
+    println!(
+        "| measure ({} turns) | p50 | p95 | p99 | range |",
+        figures.turns
+    );
+    println!("|---|---|---|---|---|");
     for (name, way) in [
         ("direct", &figures.direct),
         ("nginx", &figures.nginx),

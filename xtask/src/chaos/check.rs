@@ -135,24 +135,39 @@ fn told_of_its_end(api: &Api, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// As many VMMs and records as there are running sandboxes.
+/// As many VMMs and records as there are running sandboxes, and prepared VMs
+/// beside them.
 fn machine_agrees(server: &Server, api: &Api) -> Result<()> {
     let data_dir = server.data_dir();
     let deadline = Instant::now() + SETTLED;
     loop {
         let running = api.get("/sandboxes?state=running")?;
         let running = running["data"].as_array().map_or(0, Vec::len);
+        let prepared = prepared(&data_dir)?;
         let vmms = leak::vmms(&data_dir)?.len();
         let recorded = entries(&data_dir.join("vms"))?;
-        if (vmms, recorded) == (running, running) {
+        let there = running + prepared;
+        if (vmms, recorded) == (there, there) {
             return Ok(());
         }
         ensure!(
             Instant::now() < deadline,
-            "{running} sandboxes run, with {vmms} VMMs and {recorded} records"
+            "{running} sandboxes run and {prepared} VMs are prepared, with {vmms} VMMs and \
+             {recorded} records"
         );
         thread::sleep(POLL);
     }
+}
+
+/// VMs that the server prepared for nobody yet.
+fn prepared(data_dir: &Path) -> Result<usize> {
+    let vms = fs::read_dir(data_dir.join("vms")).context("cannot list the records")?;
+    let records = vms.flatten().filter_map(|vm| {
+        // One may go while it is looked at.
+        let record = fs::read(vm.path().join("record.json")).ok()?;
+        serde_json::from_slice::<Value>(&record).ok()
+    });
+    Ok(records.filter(|record| record["sandbox"].is_null()).count())
 }
 
 /// After the end of every sandbox and of the server: no VM, no snapshot.

@@ -2,7 +2,8 @@
 //! what goes over the wire is checked and not our own types.
 
 use std::io::{BufRead, BufReader};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
@@ -18,6 +19,16 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer that is read: twice the file that the demo downloads would
 /// do, and a runaway answer must not fill the memory.
 const ANSWER_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// Longest until a hundred VMs are prepared: in software emulation each takes
+/// the better part of a second, one after the other.
+const PREPARED_DEADLINE: Duration = Duration::from_secs(240);
+
+/// How often is looked; nobody notifies.
+const PREPARED_POLL: Duration = Duration::from_millis(10);
+
+/// The shape of a sandbox that asks for none, as metrics name it.
+pub(crate) const DEFAULT_SHAPE: &str = "1c-1024m-3072d";
 
 /// One server and a key for it.
 pub(crate) struct Api {
@@ -82,6 +93,44 @@ impl Api {
     /// Creates a sandbox and returns its record.
     pub(crate) fn create(&self, body: &Value) -> Result<Value> {
         self.post("/sandboxes?wait=true", body)
+    }
+
+    /// The same, and where the server says its time went (`Server-Timing`).
+    pub(crate) fn create_timed(&self, body: &Value) -> Result<(Value, String)> {
+        let path = "/sandboxes?wait=true";
+        let response = self.post_raw(path, body)?;
+        let timing = response.headers().get("server-timing");
+        let timing = timing.and_then(|text| text.to_str().ok());
+        let timing = timing.context("a create without Server-Timing")?.to_owned();
+        Ok((json_of(path, response)?, timing))
+    }
+
+    /// VMs of this shape, for example `1c-1024m-3072d`, that are prepared now.
+    pub(crate) fn prepared(&self, shape: &str) -> Result<usize> {
+        let mut response = self.get_raw("/metrics")?;
+        let text = String::from_utf8(body_of(&mut response)?).context("metrics are no text")?;
+        let shape = format!("shape=\"{shape}\"");
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("emberbox_pool_vms") && line.contains(&shape));
+        let count = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        Ok(count.unwrap_or(0))
+    }
+
+    /// Waits until so many VMs of this shape are prepared.
+    pub(crate) fn wait_prepared(&self, shape: &str, count: usize) -> Result<()> {
+        let deadline = Instant::now() + PREPARED_DEADLINE;
+        loop {
+            let prepared = self.prepared(shape)?;
+            if prepared >= count {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "only {prepared} of {count} VMs of {shape} are prepared"
+            );
+            thread::sleep(PREPARED_POLL);
+        }
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
@@ -160,13 +209,15 @@ impl Api {
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        let response = self
-            .agent
+        json_of(path, self.post_raw(path, body)?)
+    }
+
+    fn post_raw(&self, path: &str, body: &Value) -> Result<Response<ureq::Body>> {
+        self.agent
             .post(self.url(path))
             .header("authorization", &self.bearer)
             .send_json(body)
-            .with_context(|| format!("POST {path}"))?;
-        json_of(path, response)
+            .with_context(|| format!("POST {path}"))
     }
 
     /// The events of a command while it runs: what is done with each is told

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::api::{Api, Ran};
+use super::api::{Api, DEFAULT_SHAPE, Ran};
 use super::leak::Owned;
 use super::report::Report;
 use super::server::Server;
@@ -64,6 +64,9 @@ pub(crate) fn run(server: &mut Server, owned: &mut Owned, report: &mut Report) -
     let api = server.api()?;
     report.note(server.url()?);
 
+    report.step("a VM is restored before anybody asks", || {
+        api.wait_prepared(DEFAULT_SHAPE, 1)
+    })?;
     let first = create(&api, "demo-1", report)?;
     owned.observe(&server.data_dir())?;
 
@@ -136,21 +139,29 @@ fn destroy_all(api: &Api) -> Result<()> {
 
 fn create(api: &Api, name: &str, report: &mut Report) -> Result<String> {
     let started = Instant::now();
-    let (record, elapsed) = report.step(&format!("create {name} from the snapshot"), || {
-        let record = api.create(&json!({ "name": name, "timeout_sec": 3600 }))?;
+    let (record, timing, elapsed) = report.step(&format!("create {name}"), || {
+        let body = json!({ "name": name, "timeout_sec": 3600 });
+        let (record, timing) = api.create_timed(&body)?;
         let record = wait_until_ready(api, record)?;
-        Ok((record, started.elapsed()))
+        Ok((record, timing, started.elapsed()))
     })?;
     let boot_path = record["boot_path"].as_str().unwrap_or("nothing");
     let boot_ms = record["boot_ms"]
         .as_u64()
         .context("no boot_ms in the record")?;
     report.created(elapsed, boot_ms, boot_path);
+    report.note(format!("on the server, in ms: {}", readable(&timing)));
     ensure!(
         boot_path == "snapshot",
         "{name} came up by {boot_path}, not from the snapshot"
     );
     id_of(&record)
+}
+
+/// `a;dur=1.5, how;desc="x"` as `a 1.5, how x`.
+fn readable(timing: &str) -> String {
+    let text = timing.replace(";dur=", " ").replace(";desc=", " ");
+    text.replace('"', "")
 }
 
 fn wait_until_ready(api: &Api, mut record: Value) -> Result<Value> {

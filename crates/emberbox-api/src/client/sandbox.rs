@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use super::{Client, ClientError, encoded, read};
+use super::{Client, ClientError, encoded, parse, read, send};
 use crate::{CreateSandbox, Data, DestroyedSandbox, Readiness, Sandbox};
 
 impl Client {
@@ -10,6 +10,20 @@ impl Client {
     /// ready; its state says whether it is.
     pub async fn create_sandbox(&self, request: &CreateSandbox) -> Result<Sandbox, ClientError> {
         self.post("/sandboxes?wait=true", request).await
+    }
+
+    /// The same, and where the server says its time went (`Server-Timing`).
+    pub async fn create_sandbox_timed(
+        &self,
+        request: &CreateSandbox,
+    ) -> Result<(Sandbox, Option<String>), ClientError> {
+        let path = "/sandboxes?wait=true";
+        let response = send(self.request(Method::POST, path).json(request)).await?;
+        let timing = response.headers().get("server-timing");
+        let timing = timing
+            .and_then(|text| text.to_str().ok())
+            .map(str::to_owned);
+        Ok((parse(response).await?, timing))
     }
 
     /// The tenant's sandboxes, of one state if given.

@@ -148,7 +148,8 @@ impl Control {
                     ..work.request.clone()
                 };
                 let caller = work.caller.clone();
-                self.create(caller, new, None, Duration::ZERO).await
+                let asked = self.create(caller, new, None, Duration::ZERO).await;
+                asked.map(|asked| asked.record)
             }
         };
         self.batch_changed(&work.id);

@@ -18,6 +18,7 @@ use emberbox_store::{InsertError, SandboxRecord, SnapshotError, SnapshotKind, Ta
 use jiff::Timestamp;
 
 use super::Control;
+use super::create::boot;
 use super::in_flight::Flight;
 use crate::Failure;
 
@@ -154,8 +155,8 @@ impl Control {
         origin: Origin,
     ) -> Result<SandboxRecord, Failure> {
         let paused_as = self.store.pause_snapshot(&record.id).await?;
-        let boot = self.make_vm(&record, origin).await;
-        let boot = boot.map_err(restore_failed)?;
+        let created = self.make_vm(&record, origin).await;
+        let boot = boot(&created.map_err(restore_failed)?);
         let (tenant, id) = (record.tenant.clone(), record.id.clone());
         let recorded = self.store.record_ready(&id, &record.vm, boot).await?;
         let transition = recorded.filter(|transition| transition.record.is_ready());

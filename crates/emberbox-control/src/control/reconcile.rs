@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use emberbox_core::{SandboxId, SandboxState, SnapshotId};
-use emberbox_host::HostEvent;
+use emberbox_host::{HostEvent, Timeline};
 use emberbox_runtime::ExitReason;
 use emberbox_store::{SandboxRecord, SnapshotKind};
 use tokio::sync::mpsc;
@@ -58,7 +58,7 @@ impl Control {
         }
         for record in unfinished {
             tracing::info!(sandbox = %record.id, "finishing a create that was cut off");
-            self.provision(record);
+            let _nobody_waits = self.provision(record, Timeline::begin());
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use emberbox_api::ErrorCode;
 use emberbox_core::{SandboxId, SandboxState, SnapshotId, TenantId, VmId};
-use emberbox_host::{AfterSnapshot, Keep, Origin};
+use emberbox_host::{AfterSnapshot, Keep, Origin, Timeline};
 use emberbox_store::{
     Caller, Inserted, NewSandbox, OnceRequest, SandboxRecord, SnapshotKind, SnapshotRecord, Taken,
 };
@@ -263,7 +263,8 @@ impl Control {
         let record = match inserted {
             Ok(Inserted::New(record)) => {
                 let (id, forked) = (record.id.clone(), Arc::clone(self));
-                self.provision(record.clone());
+                let timeline = Timeline::begin();
+                let _waited_for_below = self.provision(record.clone(), timeline);
                 // Nobody deletes what it starts from until it is up.
                 self.tasks.spawn(async move {
                     forked.creating.wait_over(&id).await;

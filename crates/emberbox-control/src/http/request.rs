@@ -40,9 +40,13 @@ pub(super) async fn scope(request: Request, next: Next) -> Response {
     scope_as(request, route, |request| next.run(request)).await
 }
 
+/// When a request came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Came(pub(crate) Instant);
+
 /// Runs a request under its id and reports how it went, as one of `route`.
 pub(crate) async fn scope_as<A: Future<Output = Response>>(
-    request: Request,
+    mut request: Request,
     route: String,
     answer: impl FnOnce(Request) -> A,
 ) -> Response {
@@ -51,6 +55,7 @@ pub(crate) async fn scope_as<A: Future<Output = Response>>(
     let span = tracing::info_span!("request", request_id = %id, %method, route);
     let header = HeaderValue::from_str(&id);
     let started = Instant::now();
+    request.extensions_mut().insert(Came(started));
     ID.scope(id, async move {
         let mut response = answer(request).await;
         let took = started.elapsed();

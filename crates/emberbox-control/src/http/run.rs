@@ -62,7 +62,10 @@ pub(super) async fn run(
             // Whether its command ran, nobody knows.
             return Err(answer_lost(Some(&sandbox)));
         }
-        let record = running.create(caller, new, before.once, COMES_UP).await?;
+        let record = running
+            .create(caller, new, before.once, COMES_UP)
+            .await?
+            .record;
         let names_it = |failure: Failure| {
             let details = json!({ "sandbox_id": record.id });
             failure.with_details(details)

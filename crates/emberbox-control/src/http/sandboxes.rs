@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use emberbox_api::{
     BulkFilter, CreateSandbox, DestroyedSandbox, ErrorResponse, Part, Sandbox, SandboxList, Time,
 };
@@ -17,12 +18,14 @@ use utoipa::IntoParams;
 use super::auth::{Auth, PathText, Target};
 use super::json::QueryString;
 use super::once::{IdempotencyKey, Keyed};
+use super::request::Came;
 use crate::Failure;
-use crate::control::Control;
+use crate::control::{Asked, Control};
 
 pub(super) mod change;
 pub(super) mod filter;
 pub(super) mod parse;
+mod timing;
 
 /// How `POST /sandboxes` may be asked.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -77,22 +80,28 @@ impl ListQuery {
 /// Create a sandbox
 #[utoipa::path(post, path = "/sandboxes", tag = "sandboxes", params(CreateQuery, IdempotencyKey),
     request_body = CreateSandbox,
-    responses((status = 201, body = Sandbox), (status = 400, body = ErrorResponse),
+    responses((status = 201, body = Sandbox, headers(("Server-Timing" = String,
+            description = "Where the time of this create went, in milliseconds"))),
+        (status = 400, body = ErrorResponse),
         (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
 pub(super) async fn create(
     State(control): State<Arc<Control>>,
     Auth(caller): Auth,
+    Extension(Came(came)): Extension<Came>,
     QueryString(query): QueryString<CreateQuery>,
     Keyed { body, once }: Keyed<CreateSandbox>,
-) -> Result<(StatusCode, Json<Sandbox>), Failure> {
+) -> Result<impl IntoResponse, Failure> {
+    let read = came.elapsed();
     let wait = parse::wait(query.wait.as_deref(), control.settings())?;
     let once = once.of(&caller.tenant);
     let template = body.template_id.as_deref();
     let bootable = control.bootable(&caller.tenant, template).await?;
     let new = parse::create(body, bootable, &control.limits(&caller))?;
     let domain = control.preview_domain(&caller.tenant).await?;
-    let record = control.create(caller, new, once, wait).await?;
-    Ok((StatusCode::CREATED, Json(show(&control, &domain, record))))
+    let Asked { record, timing } = control.create(caller, new, once, wait).await?;
+    let timing = timing::header(read, timing.as_ref(), came.elapsed());
+    let sandbox = show(&control, &domain, record);
+    Ok((StatusCode::CREATED, timing, Json(sandbox)))
 }
 
 /// List sandboxes

@@ -364,6 +364,7 @@ fn new_like(record: &emberbox_store::SandboxRecord) -> emberbox_store::NewSandbo
         persistent: false,
         auto_start: false,
         origin: None,
+        vm: None,
         batch_item: None,
     }
 }

@@ -17,7 +17,7 @@ use emberbox_guest::client::{Dial, GuestClient};
 use emberbox_guest::{Identity, Token};
 use emberbox_host::{
     AfterSnapshot, BootPath, BuildFailure, BuildRequest, BuiltImage, CreateVm, Created, HostError,
-    HostEvent, Origin, ResourceUse, Snapshotted,
+    HostEvent, Lease, Origin, PoolFacts, ResourceUse, Snapshotted,
 };
 use emberbox_runtime::net::NetworkUse;
 use emberbox_runtime::{ExitReason, MemoryUse};
@@ -225,6 +225,10 @@ pub(crate) struct Fleet {
     /// While true, there is room until it is needed.
     pub(crate) full_at_create: Mutex<bool>,
     pub(crate) builder: Builder,
+    /// VMs that are prepared; the last is leased first.
+    pub(crate) prepared: Mutex<Vec<VmId>>,
+    /// Prepared VMs that cannot be claimed.
+    pub(crate) lost: Mutex<Vec<VmId>>,
     events: Mutex<Option<mpsc::Sender<HostEvent>>>,
 }
 
@@ -256,6 +260,8 @@ impl Fleet {
             full: Mutex::default(),
             full_at_create: Mutex::default(),
             builder: Builder::default(),
+            prepared: Mutex::default(),
+            lost: Mutex::default(),
             events: Mutex::default(),
         })
     }
@@ -317,6 +323,24 @@ impl Compute for FleetCompute {
         }
     }
 
+    fn lease(&self, image: &str, _shape: Shape) -> Option<Lease> {
+        if image != "miosa-sandbox" {
+            return None;
+        }
+        let vm = self.fleet.prepared.lock().unwrap().pop()?;
+        let fleet = Arc::clone(&self.fleet);
+        Some(Lease::new(vm, move |vm| {
+            fleet.prepared.lock().unwrap().push(vm.clone());
+        }))
+    }
+
+    fn pool(&self) -> PoolFacts {
+        PoolFacts {
+            hits: 3,
+            ..PoolFacts::default()
+        }
+    }
+
     async fn create(&self, request: CreateVm) -> Result<Created, HostError> {
         if !self.fleet.builder.has_image(&request.image) {
             return Err(HostError::UnknownImage(request.image));
@@ -334,6 +358,9 @@ impl Compute for FleetCompute {
         if *self.fleet.full_at_create.lock().unwrap() {
             return Err(HostError::NoCapacity);
         }
+        if self.fleet.lost.lock().unwrap().contains(&request.vm) {
+            return Err(HostError::PreparedLost);
+        }
         let memory = match &request.origin {
             Origin::Image => vec![request.vm.clone()],
             Origin::Snapshot { id, .. } => {
@@ -350,6 +377,7 @@ impl Compute for FleetCompute {
         Ok(Created {
             boot_path: BootPath::Snapshot,
             boot_ms: 7,
+            steps: vec![("claim", Duration::from_millis(7))],
         })
     }
 

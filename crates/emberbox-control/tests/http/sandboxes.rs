@@ -3,7 +3,7 @@
 use emberbox_api::CreateSandbox;
 use emberbox_api::client::Client;
 use emberbox_control::Settings;
-use emberbox_core::{Limits, SandboxState};
+use emberbox_core::{Limits, SandboxState, VmId};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -80,6 +80,79 @@ async fn the_object_has_every_field() {
     let (_, _, mut read) = answer(rig.request("GET", &format!("/sandboxes/{id}"))).await;
     read["timeout_remaining_ms"] = created["timeout_remaining_ms"].clone();
     assert_eq!(read, created);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_says_where_its_time_went() {
+    let rig = Rig::new().await;
+    let response = post(&rig, &json!({})).send().await.unwrap();
+    let timing = response.headers()["server-timing"].to_str().unwrap();
+    let names: Vec<_> = timing
+        .split(", ")
+        .map(|entry| entry.split_once(';').unwrap().0)
+        .collect();
+    let expected = ["read", "intent", "claim", "record", "how", "total"];
+    assert_eq!(names, expected, "{timing}");
+    assert!(timing.contains("how;desc=\"on_demand\""), "{timing}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_vm_is_the_sandboxs_from_its_row_on() {
+    let rig = Rig::new().await;
+    let vms = [VmId::generate(), VmId::generate()];
+    rig.fleet.prepared.lock().unwrap().extend(vms.clone());
+    let (first, second) = (rig.sandbox().await, rig.sandbox().await);
+    let third = rig.sandbox().await;
+    for (sandbox, vm) in [
+        (&first, Some(&vms[1])),
+        (&second, Some(&vms[0])),
+        (&third, None),
+    ] {
+        let id = sandbox.id.clone();
+        let record = rig.store.sandbox(&sandbox.tenant_id, &id).await.unwrap();
+        let record = record.unwrap();
+        assert!(rig.fleet.running().contains(&record.vm));
+        match vm {
+            Some(vm) => assert_eq!(record.vm, *vm),
+            None => assert!(!vms.contains(&record.vm)),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_is_not_recorded_gives_its_prepared_vm_back() {
+    let limits = Limits {
+        max_sandboxes: 1,
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    let rig = Rig::with(settings).await;
+    let key = |request: reqwest::RequestBuilder| request.header("idempotency-key", "same");
+    let (status, _, first) = answer(key(post(&rig, &json!({})))).await;
+    assert_eq!(status, 201);
+    let vm = VmId::generate();
+    rig.fleet.prepared.lock().unwrap().push(vm.clone());
+    let (status, _, again) = answer(key(post(&rig, &json!({})))).await;
+    assert_eq!((status, &again["id"]), (201, &first["id"]));
+    let (status, _, _) = answer(post(&rig, &json!({}))).await;
+    assert_eq!(status, 409);
+    assert_eq!(*rig.fleet.prepared.lock().unwrap(), [vm]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_vm_that_is_lost_is_replaced_under_a_new_id() {
+    let rig = Rig::new().await;
+    let vm = VmId::generate();
+    rig.fleet.prepared.lock().unwrap().push(vm.clone());
+    rig.fleet.lost.lock().unwrap().push(vm.clone());
+    let sandbox = rig.sandbox().await;
+    let record = rig.store.sandbox(&sandbox.tenant_id, &sandbox.id).await;
+    let record = record.unwrap().unwrap();
+    assert_ne!(record.vm, vm);
+    assert_eq!(rig.fleet.running(), [record.vm]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

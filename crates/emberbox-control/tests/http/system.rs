@@ -152,7 +152,7 @@ async fn the_server_tells_about_itself() {
     for line in [
         "emberbox_sandboxes{state=\"error\"}",
         "emberbox_vms",
-        "emberbox_sandbox_create_seconds_bucket{boot_path=\"snapshot\"",
+        "emberbox_sandbox_create_seconds_bucket{boot_path=\"on_demand\"",
         "emberbox_http_requests_total{method=\"POST\",route=\"/api/v1/sandboxes\",status=\"201\"}",
     ] {
         assert!(metrics.contains(line), "{line} in\n{metrics}");

@@ -22,10 +22,11 @@ use crate::host::{BootPath, CreateVm, Created, HostError, Origin, boot_images};
 use crate::ledger::Record;
 use crate::seeds;
 use crate::snapshots::Snapshot;
+use crate::timeline::Timeline;
 
 /// How long a restored guest may take to answer. It needs 0.2 s on an idle
 /// machine; a hundred at once on two cores need most of this.
-const RESTORED: Duration = Duration::from_secs(60);
+pub(super) const RESTORED: Duration = Duration::from_secs(60);
 
 impl Parts {
     /// Makes a VM and gives it its identity. Dropped or failed half-way, it
@@ -35,13 +36,18 @@ impl Parts {
         request: CreateVm,
         own_slot: &OnceLock<Arc<Slot>>,
     ) -> Result<(Created, Running), HostError> {
+        let mut timeline = Timeline::begin();
+        let _waited_for = self.turns.wait_for_one();
+        let _admitted = self.turns.enter().await;
+        timeline.step("queue");
         match &request.origin {
-            Origin::Image => self.make_from_image(&request, own_slot).await,
+            Origin::Image => self.make_from_image(&request, own_slot, timeline).await,
             // What a caller would give up makes no difference: the disk has to
             // be the VM's own and the snapshot's as well until it is deleted.
             Origin::Snapshot { id, keep: _ } => {
                 let snapshot = self.snapshots.find(id, request.shape)?;
-                self.make_from_snapshot(&request, snapshot, own_slot).await
+                self.make_from_snapshot(&request, snapshot, own_slot, timeline)
+                    .await
             }
         }
     }
@@ -50,15 +56,17 @@ impl Parts {
         &self,
         request: &CreateVm,
         own_slot: &OnceLock<Arc<Slot>>,
+        mut timeline: Timeline,
     ) -> Result<(Created, Running), HostError> {
         let images = emberbox_image::images(self.seeds.home(), &request.image)
             .map_err(HostError::start)?
             .ok_or_else(|| HostError::UnknownImage(request.image.clone()))?;
         let (record, spec) = self.begin(request, boot_images(&images), own_slot).await?;
+        timeline.step("network");
         let started = Instant::now();
         let seed = self.seeds.find(&images, request.shape);
         let (boot_path, vm) = match seed {
-            Some(seed) => match self.restore(&spec, &seed).await {
+            Some(seed) => match self.restore(&spec, &seed, &mut timeline).await {
                 Ok(vm) => (BootPath::Snapshot, vm),
                 Err(error) => {
                     let vm = &request.vm;
@@ -73,11 +81,27 @@ impl Parts {
             },
             None => (BootPath::Cold, self.boot(&spec).await?),
         };
-        let guest = self.claim(&spec, &*vm, request, boot_path).await?;
+        timeline.step("vmm");
+        let guest = self.guest(&spec.slot, &request.vm);
+        let patience = match boot_path {
+            BootPath::Prepared | BootPath::Snapshot => RESTORED,
+            BootPath::Cold => COLD_BOOT,
+        };
+        answers(&guest, &*vm, patience).await?;
+        timeline.step("guest");
+        tokio::select! {
+            claimed = guest.claim(self.identity(request, &spec)) => {
+                claimed.map_err(HostError::start)?;
+            }
+            reason = vm.wait() => return Err(ended_early(&reason)),
+        }
+        timeline.step("claim");
         if let (BootPath::Cold, Some(app)) = (boot_path, &images.app) {
             start_app(&guest, app).await?;
+            timeline.step("app");
         }
-        self.ready(record, started, boot_path, running(vm, guest, &spec))
+        let running = running(vm, guest, &spec);
+        self.ready(record, started, boot_path, running, timeline)
     }
 
     /// Nothing of the snapshot runs before all of it was verified, and no
@@ -87,9 +111,11 @@ impl Parts {
         request: &CreateVm,
         snapshot: Snapshot,
         own_slot: &OnceLock<Arc<Slot>>,
+        mut timeline: Timeline,
     ) -> Result<(Created, Running), HostError> {
         let images = snapshot.manifest.images.clone();
         let (record, spec) = self.begin(request, images, own_slot).await?;
+        timeline.step("network");
         let started = Instant::now();
         let (from, to) = (snapshot.scratch(), spec.scratch.clone());
         let cloned = spawn_blocking(move || disk::clone(&from, &to)).await;
@@ -107,9 +133,11 @@ impl Parts {
         verified.map_err(HostError::start)??;
         let vm = restored.map_err(HostError::start)?;
         vm.resume().await.map_err(HostError::start)?;
+        timeline.step("vmm");
         let guest = self.revive(&spec, &*vm, request, &snapshot).await?;
-        let boot_path = BootPath::Snapshot;
-        self.ready(record, started, boot_path, running(vm, guest, &spec))
+        timeline.step("claim");
+        let running = running(vm, guest, &spec);
+        self.ready(record, started, BootPath::Snapshot, running, timeline)
     }
 
     /// Takes a slot and writes the record, before anything of the VM is.
@@ -119,8 +147,7 @@ impl Parts {
         images: BootImages,
         own_slot: &OnceLock<Arc<Slot>>,
     ) -> Result<(Record, VmSpec), HostError> {
-        let slot = self.slots.take().await.map_err(HostError::start)?;
-        let slot = Arc::clone(own_slot.get_or_init(|| slot));
+        let slot = self.slot(own_slot).await?;
         let record = Record {
             vm: request.vm.clone(),
             sandbox: Some(request.sandbox.clone()),
@@ -129,28 +156,55 @@ impl Parts {
             slot: slot.index(),
             claimed: false,
         };
-        self.ledger.put(&record).map_err(HostError::start)?;
-        let spec = self.ledger.spec(&record, slot);
+        let spec = self.record(&record, slot)?;
         Ok((record, spec))
     }
 
+    /// A network slot that is removed with the VM.
+    pub(super) async fn slot(
+        &self,
+        own_slot: &OnceLock<Arc<Slot>>,
+    ) -> Result<Arc<Slot>, HostError> {
+        let slot = self.slots.take().await.map_err(HostError::start)?;
+        Ok(Arc::clone(own_slot.get_or_init(|| slot)))
+    }
+
+    /// Writes a VM's record; from here on it may exist.
+    pub(super) fn record(&self, record: &Record, slot: Arc<Slot>) -> Result<VmSpec, HostError> {
+        self.ledger.put(record).map_err(HostError::start)?;
+        Ok(self.ledger.spec(record, slot))
+    }
+
     /// Records that the guest has its identity.
-    fn ready(
+    pub(super) fn ready(
         &self,
         mut record: Record,
         started: Instant,
         boot_path: BootPath,
         running: Running,
+        mut timeline: Timeline,
     ) -> Result<(Created, Running), HostError> {
         let boot_ms = u32::try_from(started.elapsed().as_millis()).unwrap_or(u32::MAX);
         record.claimed = true;
         self.ledger.put(&record).map_err(HostError::start)?;
-        Ok((Created { boot_path, boot_ms }, running))
+        timeline.step("ledger");
+        let created = Created {
+            boot_path,
+            boot_ms,
+            steps: timeline.steps().to_vec(),
+        };
+        Ok((created, running))
     }
 
-    async fn restore(&self, spec: &VmSpec, seed: &SeedFiles) -> Result<Arc<dyn Vm>, EngineError> {
+    pub(super) async fn restore(
+        &self,
+        spec: &VmSpec,
+        seed: &SeedFiles,
+        timeline: &mut Timeline,
+    ) -> Result<Arc<dyn Vm>, EngineError> {
         disk::clone(&seed.scratch, &spec.scratch)
             .map_err(|error| EngineError::host("cannot clone the seed's disk", error))?;
+        timeline.step("disk");
         self.engine.restore(spec, &seed.snapshot).await
     }
 
@@ -163,35 +217,17 @@ impl Parts {
             .map_err(HostError::start)
     }
 
-    /// Waits for the guest and gives it its identity.
-    async fn claim(
-        &self,
-        spec: &VmSpec,
-        vm: &dyn Vm,
-        request: &CreateVm,
-        boot_path: BootPath,
-    ) -> Result<GuestClient, HostError> {
-        let token = self.secret.guest_token(&request.vm);
-        let guest = self.guest(&spec.slot, &request.vm);
-        let patience = match boot_path {
-            BootPath::Snapshot => RESTORED,
-            BootPath::Cold => COLD_BOOT,
-        };
-        answers(&guest, vm, patience).await?;
-        let identity = Identity {
-            token,
+    /// What makes a guest this sandbox in this life.
+    pub(super) fn identity(&self, request: &CreateVm, spec: &VmSpec) -> Identity {
+        Identity {
+            token: self.secret.guest_token(&request.vm),
             hostname: hostname(&request.sandbox),
             machine_id: rand::random(),
             env: request.env.clone().into_iter().collect(),
             unix_time_ns: unix_time_ns(),
             entropy: rand::random(),
             mtu: spec.slot.mtu(),
-        };
-        tokio::select! {
-            claimed = guest.claim(identity) => claimed.map_err(HostError::start)?,
-            reason = vm.wait() => return Err(ended_early(&reason)),
         }
-        Ok(guest)
     }
 
     /// Waits for a guest that is restored from a snapshot and gives it a life
@@ -225,7 +261,7 @@ impl Parts {
         Ok(self.guest(&spec.slot, &request.vm))
     }
 
-    fn guest(&self, slot: &Arc<Slot>, vm: &VmId) -> GuestClient {
+    pub(super) fn guest(&self, slot: &Arc<Slot>, vm: &VmId) -> GuestClient {
         GuestClient::new(Dialer::new(Arc::clone(slot)), self.secret.guest_token(vm))
     }
 
@@ -284,18 +320,22 @@ impl Parts {
     }
 }
 
-fn ended_early(reason: &ExitReason) -> HostError {
+pub(super) fn ended_early(reason: &ExitReason) -> HostError {
     let detail = format!("the guest ended before it was ready: {reason:?}");
     HostError::start(EngineError::Start { detail })
 }
 
-fn running(vm: Arc<dyn Vm>, guest: GuestClient, spec: &VmSpec) -> Running {
+pub(super) fn running(vm: Arc<dyn Vm>, guest: GuestClient, spec: &VmSpec) -> Running {
     let slot = Arc::clone(&spec.slot);
     Running { vm, guest, slot }
 }
 
 /// Waits for a guest's first answer.
-async fn answers(guest: &GuestClient, vm: &dyn Vm, patience: Duration) -> Result<(), HostError> {
+pub(super) async fn answers(
+    guest: &GuestClient,
+    vm: &dyn Vm,
+    patience: Duration,
+) -> Result<(), HostError> {
     tokio::select! {
         pong = guest.wait_ready(Instant::now() + patience) => {
             pong.map(drop).map_err(HostError::start)

@@ -10,7 +10,7 @@ use emberbox_core::{BuildId, BuildLimits, BuildSpec, SandboxId, Shape, VmId};
 use emberbox_guest::{ExecSpec, ExitStatus};
 use emberbox_host::build::{BuildEvent, BuildFailure, BuildRequest, BuiltImage, RegistryAccess};
 use emberbox_host::{
-    AcceleratorChoice, BootPath, CreateVm, EngineChoice, Host, HostConfig, Origin,
+    AcceleratorChoice, BootPath, CreateVm, EngineChoice, Host, HostConfig, Origin, PoolConfig,
 };
 use emberbox_image::{BASE_TEMPLATE, Home};
 use emberbox_runtime::jail::Launcher;
@@ -77,6 +77,7 @@ impl Rig {
             launcher: Launcher::this_executable(),
             allowed_private: Vec::new(),
             slot_pool: 1,
+            pool: PoolConfig::OFF,
         };
         let (host, _events) = Host::open(config).await.unwrap();
         Self {

@@ -166,7 +166,7 @@ async fn record(
         auto_start: new.auto_start,
         state: SandboxState::Provisioning,
         error_message: None,
-        vm: VmId::generate(),
+        vm: new.vm.unwrap_or_else(VmId::generate),
         boot_path: None,
         boot_ms: None,
         created_at: time::now(),

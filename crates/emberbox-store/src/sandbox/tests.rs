@@ -124,6 +124,7 @@ pub(crate) fn new() -> NewSandbox {
         persistent: false,
         auto_start: false,
         origin: None,
+        vm: None,
         batch_item: None,
     }
 }

@@ -228,6 +228,9 @@ pub(crate) struct CreateSandbox {
     /// Print the whole record as JSON instead of the id.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Say on standard error where the time went.
+    #[arg(long)]
+    pub(crate) timing: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,8 @@
 use std::io::Write;
+use std::time::Duration;
 
 use emberbox_control::{OnEmpty, Scheme, TlsSource};
+use emberbox_host::PoolConfig;
 
 use super::*;
 
@@ -24,6 +26,7 @@ fn nothing_set_is_the_default() {
         "127.0.0.1:8080"
     );
     assert_eq!(Config::default().server.grace_ms(), 5000);
+    assert_eq!(Config::default().pool.config(), PoolConfig::default());
 }
 
 #[test]
@@ -50,6 +53,11 @@ fn everything_can_be_set() {
         [network]
         allowed_private = ["10.1.0.0/16"]
         pool_size = 2
+        [pool]
+        keep = 1
+        max_prepared = 5
+        max_memory_mib = 1024
+        idle_sec = 60
         [preview]
         domain = "apps.example.com"
         scheme = "https"
@@ -91,6 +99,13 @@ fn everything_can_be_set() {
         ["10.1.0.0/16".parse().unwrap()]
     );
     assert_eq!(config.network.pool_size, 2);
+    let pool = PoolConfig {
+        keep: 1,
+        max_prepared: 5,
+        max_memory_mib: Some(1024),
+        idle: Duration::from_secs(60),
+    };
+    assert_eq!(config.pool.config(), pool);
     let preview = PreviewSettings {
         domain: "apps.example.com".to_owned(),
         scheme: Scheme::Https,
@@ -148,6 +163,8 @@ fn every_mistake_names_its_key() {
             "allowed_private",
         ),
         ("[network]\npool_size = 257", "network.pool_size"),
+        ("[pool]\nkeep = 1025", "pool.keep"),
+        ("[pool]\nmax_prepared = 1025", "pool.max_prepared"),
         ("[preview]\ndomain = \"Example.com\"", "preview.domain"),
         ("[preview]\ndomain = \"localhost:80\"", "preview.domain"),
         ("[preview]\ndomain = \"\"", "preview.domain"),

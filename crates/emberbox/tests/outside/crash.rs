@@ -13,12 +13,16 @@ use serde_json::{Value, json};
 use crate::leak::Vms;
 use crate::rig::api::Api;
 use crate::rig::sandbox::{Ran, Sandbox};
-use crate::rig::server::{SLOTS_READY, Server};
+use crate::rig::server::{NONE_PREPARED, PREPARED, SLOTS_READY, Server};
 use crate::rig::{Rig, SOON, eventually, try_eventually};
 
 /// When after a create was sent, in milliseconds. A restore takes some 200 ms
 /// in emulation: before, in each part of it, after.
 const CREATE_MOMENTS_MS: [u64; 9] = [0, 5, 20, 50, 90, 140, 200, 300, 500];
+
+/// The same for a create that only claims a prepared VM, which takes some 5 ms.
+/// What is killed later is preparing the next one.
+const CLAIM_MOMENTS_MS: [u64; 9] = [0, 1, 2, 3, 5, 8, 15, 200, 400];
 
 /// When after a destroy was sent, in milliseconds; it takes some 50 ms.
 const DESTROY_MOMENTS_MS: [u64; 6] = [0, 1, 5, 20, 60, 120];
@@ -75,14 +79,37 @@ impl Survivor {
 }
 
 pub(crate) fn during_create(rig: &Rig) {
-    let mut server = Server::start(&rig.binary);
+    let server = Server::start_with(&rig.binary, NONE_PREPARED);
+    let cut_off = kill_during_creates(server, 0, CREATE_MOMENTS_MS);
+    assert!(
+        cut_off >= CREATE_MOMENTS_MS.len() / 2,
+        "only {cut_off} creates were cut off"
+    );
+}
+
+pub(crate) fn during_claim(rig: &Rig) {
+    let server = Server::start(&rig.binary);
+    let cut_off = kill_during_creates(server, PREPARED, CLAIM_MOMENTS_MS);
+    assert!(cut_off > 0, "no create was cut off");
+}
+
+/// Kills a server that keeps so many VMs ready at each of these moments of a
+/// create, and says how many of the creates were cut off.
+fn kill_during_creates<const N: usize>(
+    mut server: Server,
+    prepared: usize,
+    moments_ms: [u64; N],
+) -> usize {
     let survivor = Survivor::new(&server);
     let mut cut_off = 0;
-    for after_ms in CREATE_MOMENTS_MS {
+    for after_ms in moments_ms {
         let name = format!("create {after_ms}");
         let body = json!({ "timeout_sec": 3600, "name": name, "env": { "MOMENT": name } });
         let headers = [("idempotency-key", name.as_str())];
         let api = server.api();
+        // Also waits until as many are ready as shall be.
+        let survivors = BTreeSet::from([survivor.id.clone()]);
+        exactly(&server, &api, &survivors, prepared, &name);
         let answered = thread::scope(|scope| {
             let create = scope.spawn(|| api.try_post("/sandboxes?wait=true", &body, &headers));
             // No condition to wait for: the moment is what is tried.
@@ -116,17 +143,11 @@ pub(crate) fn during_create(rig: &Rig) {
         sandbox.upload(KEPT, name.as_bytes());
         assert_eq!(sandbox.say(&format!("cat {KEPT}")), name);
         expected.insert(sandbox.id.clone());
-        exactly(&server, &api, &expected, &name);
-
-        expected.remove(&sandbox.id);
+        exactly(&server, &api, &expected, prepared, &name);
         sandbox.destroy();
-        exactly(&server, &api, &expected, &name);
     }
-    assert!(
-        cut_off >= CREATE_MOMENTS_MS.len() / 2,
-        "only {cut_off} creates were cut off"
-    );
     end(server, &survivor);
+    cut_off
 }
 
 pub(crate) fn during_destroy(rig: &Rig) {
@@ -173,11 +194,11 @@ pub(crate) fn during_destroy(rig: &Rig) {
         let mut expected = BTreeSet::from([survivor.id.clone()]);
         if state == "running" {
             expected.insert(doomed.id.clone());
-            exactly(&server, &api, &expected, &what);
+            exactly(&server, &api, &expected, PREPARED, &what);
             expected.remove(&doomed.id);
         }
         doomed.destroy();
-        exactly(&server, &api, &expected, &what);
+        exactly(&server, &api, &expected, PREPARED, &what);
     }
     assert!(cut_off > 0, "no destroy was cut off");
     end(server, &survivor);
@@ -206,10 +227,10 @@ pub(crate) fn during_start(rig: &Rig) {
         assert_eq!(sandbox.exec("echo alive"), Ran::ok("alive\n"));
         let mut expected = BTreeSet::from([survivor.id.clone(), sandbox.id.clone()]);
         let when = format!("killed {after_ms} ms after its start");
-        exactly(&server, &api, &expected, &when);
+        exactly(&server, &api, &expected, PREPARED, &when);
         expected.remove(&sandbox.id);
         sandbox.destroy();
-        exactly(&server, &api, &expected, &when);
+        exactly(&server, &api, &expected, PREPARED, &when);
     }
     assert!(cut_off > 0, "no start was cut off");
     end(server, &survivor);
@@ -232,16 +253,17 @@ fn begun(api: &Api, name: &str) -> Option<Value> {
 }
 
 /// That the API and the kernel agree: these sandboxes run, and nothing else
-/// of this server is there but the network slots it keeps ready.
-fn exactly(server: &Server, api: &Api, expected: &BTreeSet<String>, when: &str) {
+/// of this server is there but the VMs and network slots it keeps ready.
+fn exactly(server: &Server, api: &Api, expected: &BTreeSet<String>, prepared: usize, when: &str) {
     let live: BTreeSet<_> = api.live().into_iter().collect();
     assert_eq!(&live, expected, "{when}");
+    let there = expected.len() + prepared;
     let fits = |vms: &Vms| {
-        vms.recorded.len() == expected.len()
+        vms.recorded.len() == there
             && vms.open == vms.recorded
             && vms.limited == vms.recorded
-            && vms.processes.len() == expected.len()
-            && vms.slots == expected.len() + SLOTS_READY
+            && vms.processes.len() == there
+            && vms.slots == there + SLOTS_READY
             && vms.namespaces == vms.slots
     };
     // Slots are made and removed beside the requests.
@@ -251,7 +273,7 @@ fn exactly(server: &Server, api: &Api, expected: &BTreeSet<String>, when: &str) 
     });
     assert!(
         fitting.is_some(),
-        "{when}: {} sandboxes run, and this machine has {:?}",
+        "{when}: {} sandboxes run, {prepared} are to be ready, and this machine has {:?}",
         expected.len(),
         server.vms()
     );

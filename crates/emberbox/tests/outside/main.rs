@@ -244,6 +244,10 @@ const TESTS: &[(&str, Test)] = &[
         crash::during_create,
     ),
     (
+        "crash::killed_with_prepared_vms_it_finishes_later_and_leaves_none",
+        crash::during_claim,
+    ),
+    (
         "crash::killed_while_it_destroys_it_finishes_later",
         crash::during_destroy,
     ),

@@ -103,6 +103,7 @@ pub(in crate::http) fn create(
         persistent: body.persistent.unwrap_or(false),
         auto_start: body.auto_start.unwrap_or(false),
         origin: None,
+        vm: None,
         batch_item: None,
     };
     fields.done(new)
@@ -182,6 +183,7 @@ pub(in crate::http) fn fork(
         // What ran goes on.
         auto_start: false,
         origin: None,
+        vm: None,
         batch_item: None,
     };
     fields.done(new)

@@ -26,6 +26,12 @@ const LOG_LINES: usize = 60;
 /// Network slots kept ready: few, because they are made again after each kill.
 pub(crate) const SLOTS_READY: usize = 2;
 
+/// VMs kept ready, for the same reason.
+pub(crate) const PREPARED: usize = 1;
+
+/// The setting that keeps none.
+pub(crate) const NONE_PREPARED: &str = "[pool]\nmax_prepared = 0\n";
+
 /// One data directory and the process that serves it, if one does.
 pub(crate) struct Server {
     binary: PathBuf,
@@ -42,7 +48,10 @@ struct Running {
 impl Server {
     /// Starts a server that knows nothing yet.
     pub(crate) fn start(binary: &Path) -> Self {
-        Self::start_with(binary, "")
+        Self::start_with(
+            binary,
+            &format!("[pool]\nkeep = {PREPARED}\nmax_prepared = {PREPARED}\n"),
+        )
     }
 
     /// The same with more in its configuration.

@@ -1,0 +1,118 @@
+//! How a VM is prepared for nobody, and becomes somebody's.
+//!
+//! ```text
+//! restored ─▶ answers ─▶ rehearses ─▶ stands still ─▶ goes on, claimed
+//! ```
+//!
+//! Invariants: until the claim the guest has no token, name, environment or
+//! user data, and its record names no sandbox; a claim that fails ends the VM.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use emberbox_core::{Shape, VmId};
+use emberbox_guest::Rehearsal;
+use emberbox_guest::client::GuestClient;
+use emberbox_runtime::net::Slot;
+use emberbox_runtime::seed::SeedFiles;
+use emberbox_runtime::{BootImages, Vm, VmSpec};
+use tokio::time::{Instant, timeout};
+
+use super::make::{RESTORED, answers, ended_early, running, unix_time_ns};
+use super::{Parts, Running};
+use crate::host::{BootPath, CreateVm, Created, HostError};
+use crate::ledger::Record;
+use crate::timeline::Timeline;
+
+/// How long a guest that has rehearsed it may take to be claimed. Milliseconds
+/// on an idle machine; with a hundred at once on two processors, seconds.
+const CLAIM: Duration = Duration::from_secs(15);
+
+/// What is to be prepared.
+pub(crate) struct Order {
+    pub(crate) images: BootImages,
+    pub(crate) shape: Shape,
+    pub(crate) seed: SeedFiles,
+}
+
+/// A VM that waits for its sandbox.
+pub(super) struct Prepared {
+    pub(super) vm: Arc<dyn Vm>,
+    record: Record,
+    spec: VmSpec,
+    /// Its connection stays: a claim does not have to make one.
+    guest: GuestClient,
+}
+
+impl Parts {
+    /// Restores a VM that nobody has asked for. Dropped or failed half-way, it
+    /// leaves what [`Parts::remove`] removes.
+    pub(super) async fn prepare(
+        &self,
+        id: &VmId,
+        order: Order,
+        own_slot: &OnceLock<Arc<Slot>>,
+    ) -> Result<Prepared, HostError> {
+        let slot = self.slot(own_slot).await?;
+        let record = Record {
+            vm: id.clone(),
+            sandbox: None,
+            shape: order.shape,
+            images: order.images,
+            slot: slot.index(),
+            claimed: false,
+        };
+        let spec = self.record(&record, slot)?;
+        let mut untold = Timeline::begin();
+        let vm = self.restore(&spec, &order.seed, &mut untold).await;
+        let vm = vm.map_err(HostError::start)?;
+        let guest = self.guest(&spec.slot, id);
+        answers(&guest, &*vm, RESTORED).await?;
+        let rehearsal = Rehearsal {
+            unix_time_ns: unix_time_ns(),
+            entropy: rand::random(),
+            mtu: spec.slot.mtu(),
+        };
+        tokio::select! {
+            rehearsed = guest.rehearse(rehearsal) => rehearsed.map_err(HostError::start)?,
+            reason = vm.wait() => return Err(ended_early(&reason)),
+        }
+        vm.pause().await.map_err(HostError::start)?;
+        Ok(Prepared {
+            vm,
+            record,
+            spec,
+            guest,
+        })
+    }
+
+    /// Gives a prepared VM its identity.
+    pub(super) async fn claim_prepared(
+        &self,
+        prepared: Prepared,
+        request: &CreateVm,
+    ) -> Result<(Created, Running), HostError> {
+        let Prepared {
+            vm,
+            mut record,
+            spec,
+            guest,
+        } = prepared;
+        let (mut timeline, started) = (Timeline::begin(), Instant::now());
+        let identity = self.identity(request, &spec);
+        let claimed = async {
+            // What is sent to a guest that stands still waits in its network.
+            let (resumed, claimed) = tokio::join!(vm.resume(), guest.claim(identity));
+            resumed.map_err(HostError::start)?;
+            claimed.map_err(HostError::start)
+        };
+        tokio::select! {
+            claimed = timeout(CLAIM, claimed) => claimed.map_err(HostError::start)??,
+            reason = vm.wait() => return Err(ended_early(&reason)),
+        }
+        timeline.step("claim");
+        record.sandbox = Some(request.sandbox.clone());
+        let running = running(vm, guest, &spec);
+        self.ready(record, started, BootPath::Prepared, running, timeline)
+    }
+}
