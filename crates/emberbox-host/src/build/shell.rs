@@ -1,6 +1,6 @@
 //! Commands of a spec, as root's shell in a guest runs them.
 
-use emberbox_core::app::{LOGS_PATH, PID_PATH};
+use emberbox_core::app::PID_PATH;
 
 /// A command that runs `line` as `user` in `workdir`, which is made, and given
 /// to the user, if it is not there. Only what every image of the Debian family
@@ -34,11 +34,10 @@ pub(super) fn as_user(user: &str, workdir: &str, line: &str) -> String {
 
 /// What stands before the command of an app, so that the control plane finds it
 /// in every sandbox where it looks for those it starts itself. The shell, or
-/// what it becomes, leads the app's session.
+/// what it becomes, leads the app's session. Its output stays with the agent,
+/// which tells the last of it when the app does not get ready.
 pub(super) fn found() -> String {
-    format!(
-        "mkdir -p \"$(dirname {PID_PATH})\" && echo $$ >{PID_PATH} && exec >>{LOGS_PATH} 2>&1\n"
-    )
+    format!("mkdir -p \"$(dirname {PID_PATH})\" && echo $$ >{PID_PATH}\n")
 }
 
 /// One word of the shell, whatever is in it.
