@@ -31,6 +31,12 @@ pub(super) fn missing() -> Vec<Requirement> {
             "a test opens a preview in a real browser",
         ),
         (
+            has("docker-registry", &["--version"]),
+            "docker-registry",
+            "docker-registry",
+            "tests pull base images from a real registry",
+        ),
+        (
             has("jq", &["--version"]),
             "jq",
             "jq",
