@@ -35,11 +35,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 pub(crate) fn every(product: &Product) -> Result<()> {
     package::install(&tool::missing())?;
     let programs = program::build(&product.agent)?;
-    program::run(programs, &environment(product))?;
-    // Examples in the documentation are no programs of their own.
-    let mut examples = cargo();
-    examples.args(["test", "--workspace", "--doc", "--quiet"]);
-    command::run(build::carry(&mut examples, &product.agent))
+    // The documentation has no examples that run: they would be one more pass.
+    program::run(programs, &environment(product))
 }
 
 /// What tests on real VMs are told.
