@@ -54,11 +54,8 @@ enum Task {
     Rig(rig::Arguments),
     /// Write docs/openapi.json anew from the types.
     Openapi,
-    /// Measure.
-    Bench {
-        #[command(subcommand)]
-        bench: bench::Bench,
-    },
+    /// Measure; everything, and write docs/performance.md, when nothing is named.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -74,7 +71,7 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Task::Openapi => openapi::write(),
-        Task::Bench { bench } => bench::run(&bench),
+        Task::Bench(arguments) => bench::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,20 +1,21 @@
 //! Many sandboxes at once: from the create to the first command's success, as
 //! public sandbox benchmarks measure it.
 
-use std::fs;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Machine, Output, Spread, end, how, milliseconds, steps, write};
+use super::process;
+use super::report::{Bound, Curves, Findings, Line, Spread, Target};
+use super::{Measure, how, id_of, milliseconds, served, total_of};
 use crate::demo::api::Api;
 use crate::demo::server::Server;
-use crate::setup;
+use crate::setup::Product;
 
 /// Between two creates that are staggered.
 const STAGGER: Duration = Duration::from_millis(200);
@@ -29,25 +30,52 @@ const SHAPE: &str = "1c-512m-1024d";
 /// Longest until the seed of [`SHAPE`] is there.
 const SEEDED: Duration = Duration::from_secs(180);
 
+/// First commands whose processor time is taken.
+const ALONE: usize = 10;
+
 /// How often is looked meanwhile.
 const POLL: Duration = Duration::from_millis(200);
 
-/// How to measure.
+/// Creates to the first command's success, in bursts.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct Burst {
     /// Sandboxes.
-    #[arg(long, default_value_t = 100)]
-    n: usize,
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    n: u32,
     /// Only in this order.
     #[arg(long)]
     only: Option<Order>,
-    #[command(flatten)]
-    output: Output,
+}
+
+impl Measure for Burst {
+    fn measure(&self, product: &Product) -> Result<Findings> {
+        let n = self.n as usize;
+        let (mut bursts, alone) = served(product, &settings(n, n), |server| {
+            let bursts = self.bursts(server, n)?;
+            Ok((bursts, first_commands_alone(server, n)?))
+        })?;
+        let without = served(product, &settings(n, 0), |server| self.bursts(server, 0))?;
+        bursts.extend(without);
+        findings(n, bursts, alone)
+    }
+}
+
+impl Burst {
+    fn bursts(&self, server: &Server, pool: usize) -> Result<Vec<Outcome>> {
+        seed(&server.api()?)?;
+        let orders = Order::ALL.into_iter();
+        let orders = orders.filter(|order| self.only.is_none_or(|only| only == *order));
+        orders
+            .map(|order| {
+                server.api()?.wait_prepared(SHAPE, pool)?;
+                burst(server, order, self.n as usize, pool)
+            })
+            .collect()
+    }
 }
 
 /// When the creates come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Order {
     /// Each after the one before has run its command and is gone.
     Sequential,
@@ -69,81 +97,26 @@ impl Order {
     }
 }
 
-/// What `bench burst` found.
-#[derive(Debug, Serialize)]
-struct Figures {
-    machine: Machine,
-    n: usize,
-    shape: &'static str,
-    bursts: Vec<Burst>,
-}
-
-#[derive(Debug, Serialize)]
-struct Burst {
+/// What became of one burst.
+struct Outcome {
     order: Order,
     /// VMs that were prepared before it began.
     pool: usize,
-    succeeded: usize,
-    /// Creates that were answered by a prepared VM.
-    from_pool: usize,
-    /// Create to first successful command, as the client sees it; trimmed.
-    first_command_ms: Spread,
-    /// Create alone, as the server sees it; trimmed.
-    create_server_ms: Spread,
+    ones: Vec<One>,
+    errors: Vec<String>,
     /// From the first create to the last command's success.
     total_ms: f64,
-    errors: Vec<String>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    ensure!(arguments.n > 0, "nothing to measure");
-    let product = setup::run()?;
-    let mut bursts = Vec::new();
-    for pool in [arguments.n, 0] {
-        let directory = tempfile::tempdir().context("cannot make a directory")?;
-        let config = settings(directory.path().join("emberbox.toml"), arguments.n, pool)?;
-        let mut server = Server::new(&product.binary, directory.path()).with_config(&config);
-        server.start()?;
-        let measured = measure(&server, arguments, pool);
-        if measured.is_err() {
-            server.show_log();
-        }
-        end(&mut server)?;
-        bursts.extend(measured?);
-    }
-    let figures = Figures {
-        machine: Machine::here(&product)?,
-        n: arguments.n,
-        shape: SHAPE,
-        bursts,
-    };
-    print(&figures);
-    write(arguments.output.json.as_deref(), &figures)
-}
-
-fn settings(file: PathBuf, n: usize, pool: usize) -> Result<PathBuf> {
+fn settings(n: usize, pool: usize) -> String {
     // Room for those that are still being destroyed.
     let max_sandboxes = 2 * n + 10;
     // So many that no budget stands in the way.
     let memory = 1024 * (pool + 1);
-    let text = format!(
+    format!(
         "[limits]\nmax_sandboxes = {max_sandboxes}\nrequests_per_minute = 0\n\
          [pool]\nkeep = {pool}\nmax_prepared = {pool}\nmax_memory_mib = {memory}\n"
-    );
-    fs::write(&file, text).context("cannot write the settings")?;
-    Ok(file)
-}
-
-fn measure(server: &Server, arguments: &Arguments, pool: usize) -> Result<Vec<Burst>> {
-    seed(&server.api()?)?;
-    let orders = Order::ALL.into_iter();
-    let orders = orders.filter(|order| arguments.only.is_none_or(|only| only == *order));
-    orders
-        .map(|order| {
-            server.api()?.wait_prepared(SHAPE, pool)?;
-            burst(server, order, arguments.n, pool)
-        })
-        .collect()
+    )
 }
 
 fn body() -> Value {
@@ -155,7 +128,7 @@ fn seed(api: &Api) -> Result<()> {
     let deadline = Instant::now() + SEEDED;
     loop {
         let (sandbox, timing) = api.create_timed(&body())?;
-        api.destroy(sandbox["id"].as_str().context("a sandbox without an id")?)?;
+        api.destroy(id_of(&sandbox)?)?;
         if how(&timing) != "cold" {
             return Ok(());
         }
@@ -172,7 +145,7 @@ struct One {
     prepared: bool,
 }
 
-fn burst(server: &Server, order: Order, n: usize, pool: usize) -> Result<Burst> {
+fn burst(server: &Server, order: Order, n: usize, pool: usize) -> Result<Outcome> {
     let apis = (0..n).map(|_| server.api()).collect::<Result<Vec<_>>>()?;
     let started = Instant::now();
     let outcomes: Vec<Result<One>> = match order {
@@ -200,17 +173,45 @@ fn burst(server: &Server, order: Order, n: usize, pool: usize) -> Result<Burst> 
             apis[0].destroy(&one.id)?;
         }
     }
-    let trimmed = |of: fn(&One) -> f64| Spread::of(trim(ones.iter().map(of).collect()));
-    Ok(Burst {
+    ensure!(!ones.is_empty(), "none succeeded: {}", errors.join("; "));
+    Ok(Outcome {
         order,
         pool,
-        succeeded: ones.len(),
-        from_pool: ones.iter().filter(|one| one.prepared).count(),
-        first_command_ms: trimmed(|one| one.first_command_ms)?,
-        create_server_ms: trimmed(|one| one.server_ms)?,
-        total_ms,
+        ones,
         errors,
+        total_ms,
     })
+}
+
+/// Processor time that a prepared VM takes for its claim and its first command
+/// when nothing runs beside it, in milliseconds.
+fn first_commands_alone(server: &Server, pool: usize) -> Result<Vec<f64>> {
+    let api = server.api()?;
+    let mut taken = Vec::new();
+    for _ in 0..ALONE {
+        // Then none is being restored, and they stand still or idle.
+        api.wait_prepared(SHAPE, pool)?;
+        let before = processor_times(&server.data_dir())?;
+        let one = one(&api)?;
+        ensure!(one.prepared, "it came up otherwise than from the pool");
+        let after = processor_times(&server.data_dir())?;
+        let took = |(pid, before): (&u32, &f64)| Some(after.get(pid)? - before);
+        // The one that was given out took most.
+        taken.push(before.iter().filter_map(took).fold(0.0, f64::max));
+        api.destroy(&one.id)?;
+    }
+    Ok(taken)
+}
+
+/// What each VMM has had of the processor so far, in milliseconds.
+fn processor_times(data_dir: &Path) -> Result<BTreeMap<u32, f64>> {
+    let vmms = process::vmms(data_dir)?;
+    // One that is being destroyed may end meanwhile.
+    let times = vmms.iter().map(|vmm| {
+        let time = process::processor_ms(vmm.pid).ok()?;
+        Some((vmm.pid, time))
+    });
+    Ok(times.flatten().collect())
 }
 
 fn side_by_side(apis: &[Api], pause: Duration) -> Vec<Result<One>> {
@@ -232,52 +233,134 @@ fn side_by_side(apis: &[Api], pause: Duration) -> Vec<Result<One>> {
 fn one(api: &Api) -> Result<One> {
     let started = Instant::now();
     let (mut sandbox, timing) = api.create_timed(&body())?;
-    let id = sandbox["id"].as_str().context("a sandbox without an id")?;
-    let id = id.to_owned();
+    let id = id_of(&sandbox)?.to_owned();
     // It answers before it is ready when that takes long.
     while sandbox["state"] == "provisioning" {
         thread::sleep(POLL);
         sandbox = api.get(&format!("/sandboxes/{id}"))?;
     }
     api.exec_ok(&id, "true")?;
-    let first_command_ms = milliseconds(started);
-    let total = steps(&timing).into_iter().find(|(name, _)| name == "total");
     Ok(One {
         id,
-        first_command_ms,
-        server_ms: total.context("no total in Server-Timing")?.1,
+        first_command_ms: milliseconds(started),
+        server_ms: total_of(&timing)?,
         prepared: how(&timing) == "prepared",
     })
 }
 
+/// In order, without the quickest and the slowest.
 fn trim(mut samples: Vec<f64>) -> Vec<f64> {
     samples.sort_by(f64::total_cmp);
     let cut = (samples.len() as f64 * TRIMMED) as usize;
     samples[cut..samples.len() - cut].to_vec()
 }
 
-fn print(figures: &Figures) {
-    figures.machine.print();
-    let Figures { n, shape, .. } = figures;
-    println!("{n} sandboxes of {shape}, create to first successful command, 5 % trimmed:");
-    println!();
-    println!(
-        "| order | prepared | success | from pool | median | p95 | p99 | create, server p50 | total |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|");
-    for burst in &figures.bursts {
-        let Spread { p50, p95, p99, .. } = burst.first_command_ms;
-        println!(
-            "| {} | {} | {}/{n} | {} | {p50:.1} ms | {p95:.1} | {p99:.1} | {:.1} ms | {:.1} s |",
-            burst.order.name(),
-            burst.pool,
-            burst.succeeded,
-            burst.from_pool,
-            burst.create_server_ms.p50,
-            burst.total_ms / 1000.0,
-        );
-        for error in &burst.errors {
-            println!("error: {error}");
+impl Outcome {
+    /// For a row or a line.
+    fn name(&self) -> String {
+        let pool = match self.pool {
+            0 => "no pool".to_owned(),
+            pool => format!("pool of {pool}"),
+        };
+        format!("{}, {pool}", self.order.name())
+    }
+
+    fn first_commands(&self) -> Vec<f64> {
+        trim(self.ones.iter().map(|one| one.first_command_ms).collect())
+    }
+
+    /// What had its first command after how long.
+    fn line(&self) -> Line {
+        let mut times: Vec<f64> = self.ones.iter().map(|one| one.first_command_ms).collect();
+        times.sort_by(f64::total_cmp);
+        let share = 100.0 / times.len() as f64;
+        let points = times.into_iter().enumerate();
+        Line {
+            name: self.name(),
+            points: points
+                .map(|(place, time)| ((place + 1) as f64 * share, time))
+                .collect(),
         }
     }
+}
+
+fn findings(n: usize, bursts: Vec<Outcome>, alone: Vec<f64>) -> Result<Findings> {
+    let mut found = Findings::of(format!("{n} sandboxes of {SHAPE}, 5 % trimmed"));
+    for burst in &bursts {
+        let name = format!("{}: create to first command", burst.name());
+        found.spread(name, "ms", burst.first_commands())?;
+    }
+    for burst in &bursts {
+        let name = format!("{}: create, on the server", burst.name());
+        let server = burst.ones.iter().map(|one| one.server_ms).collect();
+        found.spread(name, "ms", trim(server))?;
+    }
+    for burst in &bursts {
+        let Outcome {
+            ones,
+            errors,
+            total_ms,
+            ..
+        } = burst;
+        let name = burst.name();
+        found.one(format!("{name}: total"), "s", total_ms / 1000.0);
+        found.count(format!("{name}: success"), ones.len(), n);
+        let prepared = ones.iter().filter(|one| one.prepared).count();
+        found.count(format!("{name}: from the pool"), prepared, n);
+        for error in errors {
+            found.notes.push(format!("{name}: {error}"));
+        }
+    }
+    let mean = alone.iter().sum::<f64>() / alone.len() as f64;
+    let name = "processor time of a VMM for claim and first command, alone (floor)";
+    found.spread(name, "ms of a processor", alone)?;
+    found.targets = targets(n, &bursts, mean * n as f64)?;
+    found.curves = vec![Curves {
+        title: "create to first command".to_owned(),
+        x: format!("% of {n} sandboxes that have run theirs"),
+        y: "ms".to_owned(),
+        lines: bursts.iter().map(Outcome::line).collect(),
+    }];
+    Ok(found)
+}
+
+/// Of the bursts at once; `processor_ms` is what all first commands take of a
+/// processor when each comes alone.
+fn targets(n: usize, bursts: &[Outcome], processor_ms: f64) -> Result<Vec<Target>> {
+    let mut targets = Vec::new();
+    for burst in bursts.iter().filter(|burst| burst.order == Order::AtOnce) {
+        let name = burst.name();
+        targets.push(Target::new(
+            format!("{name}: success"),
+            Bound::AtLeast(n as f64),
+            "",
+            burst.ones.len() as f64,
+        ));
+        if burst.pool == 0 {
+            continue;
+        }
+        let Spread { p50, p95, .. } = Spread::of(burst.first_commands())?;
+        targets.push(
+            Target::new(
+                format!("{name}: p95 / p50"),
+                Bound::AtMost(3.0),
+                "",
+                p95 / p50,
+            )
+            .beside(format!("p50: {p50:.1} ms")),
+        );
+        targets.push(
+            Target::new(
+                format!("{name}: total / processor time of {n} first commands"),
+                Bound::AtMost(1.3),
+                "",
+                burst.total_ms / processor_ms,
+            )
+            .beside(format!(
+                "{n} VMMs, each alone: {:.1} s of a processor",
+                processor_ms / 1000.0
+            )),
+        );
+    }
+    Ok(targets)
 }

@@ -2,23 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Machine, Spread, end, how, milliseconds, row, smaps_kib, steps, write};
-use crate::command::{self, cargo, root};
+use super::floor::Floor;
+use super::process::{self, Memory};
+use super::report::{Bound, Findings, Spread, Target};
+use super::{Measure, ON_DEMAND, PREPARED, how, id_of, milliseconds, served, steps, total_of};
 use crate::demo::api::{Api, DEFAULT_SHAPE};
 use crate::demo::server::Server;
-use crate::setup::{self, Product};
+use crate::setup::Product;
 
-/// Creates that are measured, as the target says.
-const CREATES: usize = 50;
 /// Execs per sandbox; the first is thrown away, it loads code.
 const EXECS: usize = 5;
 /// Spawns in the guest's own loop.
@@ -29,118 +27,43 @@ const CROWD: usize = 10;
 /// The targets are in decimal megabytes.
 const MIB_TO_MB: f64 = 1.048_576;
 
-/// Nothing is prepared.
-const ON_DEMAND: &str = "[limits]\nrequests_per_minute = 0\n[pool]\nmax_prepared = 0\n";
-
-/// One VM is prepared, the next while nothing is measured.
-const PREPARED: &str = "[limits]\nrequests_per_minute = 0\n[pool]\nkeep = 1\nmax_prepared = 1\n";
-
-/// What `bench create` found, in milliseconds and MiB.
-#[derive(Debug, Serialize)]
-struct Figures {
-    machine: Machine,
-    samples: usize,
-    floor_ms: Spread,
-    create_ms: Spread,
-    /// What the server says of its VMM's start to the claimed guest.
-    boot_ms: Spread,
-    create_to_floor: f64,
-    /// Where the time of a create goes on the server, p50 of each step.
-    create_steps_ms: Vec<(String, f64)>,
-    /// A create that is answered by a prepared VM, as the client sees it.
-    prepared_ms: Spread,
-    /// The same from the request's arrival to its answer.
-    prepared_server_ms: Spread,
-    prepared_server_to_floor: f64,
-    prepared_steps_ms: Vec<(String, f64)>,
-    /// A create that is answered by a prepared VM and its first `true`.
-    prepared_and_exec_ms: Spread,
-    prepared_and_exec_to_floor: f64,
-    exec_ms: Spread,
-    guest_spawn_ms: Spread,
-    exec_over_spawn_ms: f64,
-    /// Alone on the host: what sandboxes share counts as its own.
-    lone_pss_mib: Spread,
-    /// One of [`CROWD`].
-    sandbox_pss_mib: Spread,
-    sandbox_disk_mib: Spread,
-    server_rss_mib: f64,
-}
-
 /// Create-to-ready over HTTP beside a restore by hand, the exec round trip
 /// beside the guest's own spawn, and what sandboxes and server cost.
-pub(super) fn run(json: Option<&Path>) -> Result<()> {
-    let product = setup::run()?;
-    let directory = tempfile::tempdir().context("cannot make a directory")?;
-    let mut floor = Floor::start(&product, &directory.path().join("floor"))?;
-    let mut server = start(&product, &directory.path().join("on-demand"), ON_DEMAND)?;
-    let mut with_pool = start(&product, &directory.path().join("prepared"), PREPARED)?;
-    let figures = measure(&mut floor, &server, &with_pool, Machine::here(&product)?);
-    if figures.is_err() {
-        server.show_log();
-        with_pool.show_log();
+#[derive(clap::Args)]
+pub(crate) struct Create {
+    /// Creates of each kind.
+    #[arg(long, default_value_t = 50)]
+    turns: usize,
+}
+
+impl Measure for Create {
+    fn measure(&self, product: &Product) -> Result<Findings> {
+        let directory = tempfile::tempdir().context("cannot make a directory")?;
+        let mut floor = Floor::start(product, &directory.path().join("floor"))?;
+        let (taken, crowd) = served(product, ON_DEMAND, |server| {
+            served(product, PREPARED, |with_pool| {
+                let taken = take(&mut floor, server, with_pool, self.turns)?;
+                Ok((taken, crowd(&server.api()?, server)?))
+            })
+        })?;
+        floor.stop()?;
+        taken.findings(self.turns, crowd)
     }
-    end(&mut server)?;
-    end(&mut with_pool)?;
-    floor.stop()?;
-    let figures = figures?;
-    print(&figures);
-    write(json, &figures)
 }
 
-fn start(product: &Product, directory: &Path, settings: &str) -> Result<Server> {
-    fs::create_dir(directory).context("cannot make a directory")?;
-    let config = directory.join("emberbox.toml");
-    fs::write(&config, settings).context("cannot write the settings")?;
-    let mut server = Server::new(&product.binary, directory).with_config(&config);
-    server.start()?;
-    Ok(server)
-}
-
-fn measure(
-    floor: &mut Floor,
-    server: &Server,
-    with_pool: &Server,
-    machine: Machine,
-) -> Result<Figures> {
+fn take(floor: &mut Floor, server: &Server, with_pool: &Server, turns: usize) -> Result<Taken> {
     let (api, pool) = (server.api()?, with_pool.api()?);
     let mut taken = Taken::default();
     // The first of each loads what all later ones share.
     floor.once()?;
     once(&api, server, &mut Taken::default())?;
     prepared_once(&pool, &mut Taken::default())?;
-    for _ in 0..CREATES {
+    for _ in 0..turns {
         taken.floor.push(floor.once()?);
         once(&api, server, &mut taken)?;
         prepared_once(&pool, &mut taken)?;
     }
-    let crowd = crowd(&api, server)?;
-    let (floor_ms, create_ms) = (Spread::of(taken.floor)?, Spread::of(taken.create)?);
-    let prepared_server_ms = Spread::of(taken.prepared_server)?;
-    let prepared_and_exec_ms = Spread::of(taken.prepared_and_exec)?;
-    let (exec_ms, guest_spawn_ms) = (Spread::of(taken.exec)?, Spread::of(taken.spawn)?);
-    Ok(Figures {
-        machine,
-        samples: CREATES,
-        floor_ms,
-        create_ms,
-        boot_ms: Spread::of(taken.boot)?,
-        create_to_floor: create_ms.p50 / floor_ms.p50,
-        create_steps_ms: taken.steps.medians()?,
-        prepared_ms: Spread::of(taken.prepared)?,
-        prepared_server_ms,
-        prepared_server_to_floor: prepared_server_ms.p50 / floor_ms.p50,
-        prepared_steps_ms: taken.prepared_steps.medians()?,
-        prepared_and_exec_ms,
-        prepared_and_exec_to_floor: prepared_and_exec_ms.p50 / floor_ms.p50,
-        exec_ms,
-        guest_spawn_ms,
-        exec_over_spawn_ms: exec_ms.p50 - guest_spawn_ms.p50,
-        lone_pss_mib: Spread::of(taken.pss)?,
-        sandbox_pss_mib: Spread::of(crowd.pss)?,
-        sandbox_disk_mib: Spread::of(taken.disk)?,
-        server_rss_mib: crowd.server_rss,
-    })
+    Ok(taken)
 }
 
 /// Samples, in milliseconds and MiB.
@@ -160,6 +83,82 @@ struct Taken {
     disk: Vec<f64>,
 }
 
+impl Taken {
+    /// Rows and targets of all of it.
+    fn findings(self, turns: usize, crowd: Crowd) -> Result<Findings> {
+        let mut found = Findings::of(format!("{turns} turns"));
+        let restored = "restore by hand to first answer (floor)";
+        let floor = found.spread(restored, "ms", self.floor)?;
+        let create = "create to ready over HTTP, on demand";
+        let create = found.against(&floor, create, self.create)?;
+        let boot = "of it: VMM start to claimed guest";
+        found.against(&floor, boot, self.boot)?;
+        let prepared = "create, prepared, as the client sees it";
+        found.against(&floor, prepared, self.prepared)?;
+        let server = found.against(&floor, "of it: on the server", self.prepared_server)?;
+        let first = "create, prepared, and the first `exec true`";
+        let first = found.against(&floor, first, self.prepared_and_exec)?;
+        let own = "the guest's own `bash -c true` (floor)";
+        let spawn = found.spread(own, "ms", self.spawn)?;
+        let exec = found.against(&spawn, "`exec true` round trip", self.exec)?;
+        let lone = "memory of an idle sandbox, alone on the host (PSS)";
+        found.spread(lone, "MiB", self.pss)?;
+        let one_of = format!("memory of an idle sandbox, one of {CROWD} (PSS)");
+        let memory = found.spread(one_of, "MiB", crowd.pss)?;
+        let disk = found.spread("disk of an idle sandbox", "MiB", self.disk)?;
+        let rss = format!("memory of the server with {CROWD} sandboxes (RSS)");
+        found.one(&rss, "MiB", crowd.server_rss);
+        found.notes = vec![
+            self.steps.note("on demand")?,
+            self.prepared_steps.note("prepared")?,
+        ];
+        let at_most =
+            |measure, most, unit, reached| Target::new(measure, Bound::AtMost(most), unit, reached);
+        let on_server = "create, prepared: on the server, p50";
+        found.targets = vec![
+            at_most(
+                "create, on demand / floor, p50",
+                1.15,
+                "",
+                create.over(&floor),
+            )
+            .beside(floor.as_floor()),
+            at_most(on_server, 3.0, "ms", server.spread.p50),
+            at_most("the same, p99", 15.0, "ms", server.spread.p99),
+            at_most("the same / floor, p50", 0.03, "", server.over(&floor))
+                .beside(floor.as_floor()),
+            at_most(
+                "create, prepared, and first `exec true` / floor, p50",
+                0.1,
+                "",
+                first.over(&floor),
+            )
+            .beside(floor.as_floor()),
+            at_most(
+                "`exec true` over the guest's own spawn, p50",
+                2.0,
+                "ms",
+                exec.spread.p50 - spawn.spread.p50,
+            )
+            .beside(spawn.as_floor()),
+            at_most(
+                "memory of an idle sandbox (PSS), p50",
+                60.0,
+                "MB",
+                memory.spread.p50 * MIB_TO_MB,
+            ),
+            at_most(
+                "disk of an idle sandbox, p50",
+                8.0,
+                "MB",
+                disk.spread.p50 * MIB_TO_MB,
+            ),
+            at_most(&rss, 60.0, "MB", crowd.server_rss * MIB_TO_MB),
+        ];
+        Ok(found)
+    }
+}
+
 /// The durations of each step, by its place and name.
 #[derive(Default)]
 struct Steps(BTreeMap<(usize, String), Vec<f64>>);
@@ -171,11 +170,16 @@ impl Steps {
         }
     }
 
-    fn medians(self) -> Result<Vec<(String, f64)>> {
-        let steps = self.0.into_iter();
-        steps
-            .map(|((_, name), durations)| Ok((name, Spread::of(durations)?.p50)))
-            .collect()
+    /// A sentence with the median of each.
+    fn note(self, kind: &str) -> Result<String> {
+        let steps = self.0.into_iter().map(|((_, name), durations)| {
+            let median = Spread::of(durations)?.p50;
+            Ok(format!("{name} {median:.2}"))
+        });
+        let steps = steps.collect::<Result<Vec<_>>>()?.join(", ");
+        Ok(format!(
+            "Steps of a create {kind} on the server, p50 in ms: {steps}."
+        ))
     }
 }
 
@@ -185,13 +189,11 @@ fn prepared_once(api: &Api, taken: &mut Taken) -> Result<()> {
     let started = Instant::now();
     let (sandbox, timing) = api.create_timed(&json!({}))?;
     taken.prepared.push(milliseconds(started));
-    let id = sandbox["id"].as_str().context("a sandbox without an id")?;
+    let id = id_of(&sandbox)?;
     api.exec_ok(id, "true")?;
     taken.prepared_and_exec.push(milliseconds(started));
     ensure!(how(&timing) == "prepared", "it came up otherwise: {timing}");
-    let total = steps(&timing).into_iter().find(|(name, _)| name == "total");
-    let (_, total) = total.context("no total in Server-Timing")?;
-    taken.prepared_server.push(total);
+    taken.prepared_server.push(total_of(&timing)?);
     taken.prepared_steps.add(&timing);
     api.destroy(id)?;
     // The next is prepared before anything else is measured.
@@ -212,7 +214,7 @@ fn once(api: &Api, server: &Server, taken: &mut Taken) -> Result<()> {
         sandbox["boot_path"] == "snapshot",
         "not restored: {sandbox}"
     );
-    let id = sandbox["id"].as_str().context("a sandbox without an id")?;
+    let id = id_of(&sandbox)?;
     taken
         .boot
         .push(sandbox["boot_ms"].as_f64().context("no boot_ms")?);
@@ -248,21 +250,18 @@ fn spawn_loop() -> String {
 
 /// Memory (PSS) and disk of every sandbox that runs, in MiB.
 fn weigh(data_dir: &Path) -> Result<Vec<(f64, f64)>> {
-    use std::os::unix::fs::MetadataExt;
     /// The unit of `st_blocks` (stat(2)).
     const BLOCK: u64 = 512;
-    let vms = fs::read_dir(data_dir.join("vms")).context("no VM directory")?;
-    vms.map(|vm| {
-        let vm = vm?.path();
-        let pid: Value = serde_json::from_slice(&fs::read(vm.join("vmm.pid"))?)?;
-        let pss_kib = smaps_kib(&pid["pid"], "Pss:")?;
-        let blocks = fs::metadata(vm.join("scratch.ext4"))?.blocks();
-        Ok((
-            pss_kib / 1024.0,
-            (blocks * BLOCK) as f64 / f64::from(1 << 20),
-        ))
-    })
-    .collect()
+    let vmms = process::vmms(data_dir)?;
+    vmms.iter()
+        .map(|vmm| {
+            let blocks = fs::metadata(vmm.directory.join("scratch.ext4"))?.blocks();
+            Ok((
+                Memory::of(vmm.pid)?.pss_kib / 1024.0,
+                (blocks * BLOCK) as f64 / f64::from(1 << 20),
+            ))
+        })
+        .collect()
 }
 
 /// Many sandboxes at once, in MiB.
@@ -277,18 +276,13 @@ fn crowd(api: &Api, server: &Server) -> Result<Crowd> {
     let mut ids = Vec::new();
     for _ in 0..CROWD {
         let sandbox = api.create(&json!({}))?;
-        ids.push(
-            sandbox["id"]
-                .as_str()
-                .context("a sandbox without an id")?
-                .to_owned(),
-        );
+        ids.push(id_of(&sandbox)?.to_owned());
     }
     let weights = weigh(&server.data_dir())?;
     for id in &ids {
         api.exec_ok(id, "true")?;
     }
-    let server_rss = smaps_kib(&json!(server.pid()?), "Rss:")? / 1024.0;
+    let server_rss = Memory::of(server.pid()?)?.rss_kib / 1024.0;
     for id in &ids {
         api.destroy(id)?;
     }
@@ -296,167 +290,4 @@ fn crowd(api: &Api, server: &Server) -> Result<Crowd> {
         pss: weights.into_iter().map(|(pss, _disk)| pss).collect(),
         server_rss,
     })
-}
-
-/// The program that restores by hand.
-struct Floor {
-    child: Child,
-    ask: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Floor {
-    fn start(product: &Product, data_dir: &Path) -> Result<Self> {
-        command::run(cargo().args([
-            "build",
-            "--release",
-            "--package",
-            "emberbox-host",
-            "--example",
-            "floor",
-        ]))?;
-        fs::create_dir(data_dir).context("cannot make a directory")?;
-        let mut child = Command::new(root().join("target/release/examples/floor"))
-            .arg(data_dir)
-            .env("EMBERBOX_HOME", &product.home)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the floor's program")?;
-        let ask = child
-            .stdin
-            .take()
-            .context("no pipe to the floor's program")?;
-        let answers = child
-            .stdout
-            .take()
-            .context("no pipe from the floor's program")?;
-        Ok(Self {
-            child,
-            ask,
-            answers: BufReader::new(answers),
-        })
-    }
-
-    /// One restore, in milliseconds.
-    fn once(&mut self) -> Result<f64> {
-        writeln!(self.ask).context("the floor's program is gone")?;
-        let mut line = String::new();
-        self.answers
-            .read_line(&mut line)
-            .context("the floor's program is gone")?;
-        let microseconds: f64 = line.trim().parse().context("the floor's program failed")?;
-        Ok(microseconds / 1000.0)
-    }
-
-    fn stop(mut self) -> Result<()> {
-        drop(self.ask);
-        let status = self
-            .child
-            .wait()
-            .context("cannot wait for the floor's program")?;
-        ensure!(status.success(), "the floor's program ended with {status}");
-        Ok(())
-    }
-}
-
-fn print(figures: &Figures) {
-    figures.machine.print();
-    println!(
-        "| measure ({} turns) | p50 | p95 | p99 | range |",
-        figures.samples
-    );
-    println!("|---|---|---|---|---|");
-    row(
-        "restore by hand to first answer (floor)",
-        &figures.floor_ms,
-        "ms",
-    );
-    row(
-        "create to ready over HTTP, on demand",
-        &figures.create_ms,
-        "ms",
-    );
-    row("of it: VMM start to claimed guest", &figures.boot_ms, "ms");
-    row(
-        "create, prepared, as the client sees it",
-        &figures.prepared_ms,
-        "ms",
-    );
-    row("of it: on the server", &figures.prepared_server_ms, "ms");
-    row(
-        "create, prepared, and the first `exec true`",
-        &figures.prepared_and_exec_ms,
-        "ms",
-    );
-    row("`exec true` round trip", &figures.exec_ms, "ms");
-    row(
-        "the guest's own `bash -c true` (floor)",
-        &figures.guest_spawn_ms,
-        "ms",
-    );
-    row(
-        "memory of an idle sandbox, alone on the host (PSS)",
-        &figures.lone_pss_mib,
-        "MiB",
-    );
-    row(
-        &format!("memory of an idle sandbox, one of {CROWD} (PSS)"),
-        &figures.sandbox_pss_mib,
-        "MiB",
-    );
-    row("disk of an idle sandbox", &figures.sandbox_disk_mib, "MiB");
-    println!();
-    for (name, steps) in [
-        ("on demand", &figures.create_steps_ms),
-        ("prepared", &figures.prepared_steps_ms),
-    ] {
-        let steps: Vec<_> = steps
-            .iter()
-            .map(|(name, median)| format!("{name} {median:.2}"))
-            .collect();
-        println!(
-            "Steps of a create {name} on the server, p50 in ms: {}.",
-            steps.join(", ")
-        );
-        println!();
-    }
-    println!("| target | wanted | reached |");
-    println!("|---|---|---|");
-    println!(
-        "| create on demand / floor, p50 | ≤ 1.15 | {:.2} |",
-        figures.create_to_floor
-    );
-    println!(
-        "| prepared create on the server, p50 | ≤ 3 ms | {:.1} ms |",
-        figures.prepared_server_ms.p50
-    );
-    println!(
-        "| the same, p99 | ≤ 15 ms | {:.1} ms |",
-        figures.prepared_server_ms.p99
-    );
-    println!(
-        "| the same / floor, p50 | ≤ 0.03 | {:.3} |",
-        figures.prepared_server_to_floor
-    );
-    println!(
-        "| prepared create and first `exec true` / floor, p50 | ≤ 0.1 | {:.2} |",
-        figures.prepared_and_exec_to_floor
-    );
-    println!(
-        "| exec − guest's own spawn, p50 | ≤ 2 ms | {:.1} ms |",
-        figures.exec_over_spawn_ms
-    );
-    println!(
-        "| idle sandbox, memory | ≤ 60 MB | {:.1} MB |",
-        figures.sandbox_pss_mib.p50 * MIB_TO_MB
-    );
-    println!(
-        "| idle sandbox, disk | ≤ 8 MB | {:.1} MiB |",
-        figures.sandbox_disk_mib.p50
-    );
-    println!(
-        "| server with {CROWD} sandboxes, RSS | ≤ 60 MB | {:.1} MiB |",
-        figures.server_rss_mib
-    );
 }

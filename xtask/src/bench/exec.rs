@@ -2,17 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{Machine, Spread, end, row, smaps_kib, write};
+use super::process::Memory;
+use super::report::{Bound, Findings, Target};
+use super::{Measure, ON_DEMAND, id_of, served};
 use crate::demo::api::Api;
 use crate::demo::server::Server;
-use crate::setup;
+use crate::setup::Product;
 
 /// Lines whose way is timed.
 const LINES: usize = 50;
@@ -21,52 +21,45 @@ const CLOCK_READS: usize = 30;
 /// Idle streams that are held open at once.
 const STREAMS: usize = 1000;
 
-/// What `bench exec` found.
-#[derive(Debug, Serialize)]
-struct Figures {
-    machine: Machine,
-    lines: usize,
-    /// From the write in the guest to the event here.
-    delay_ms: Spread,
-    /// How far the two clocks may be misread.
-    clock_error_ms: f64,
-    streams: usize,
-    stream_kib: f64,
-}
+/// How soon a streamed line arrives, and what an idle stream costs.
+#[derive(clap::Args)]
+pub(crate) struct Exec {}
 
-/// Measures.
-pub(super) fn run(json: Option<&Path>) -> Result<()> {
-    let product = setup::run()?;
-    let directory = tempfile::tempdir().context("cannot make a directory")?;
-    let mut server = Server::new(&product.binary, directory.path());
-    server.start()?;
-    let figures = measure(&server, Machine::here(&product)?);
-    if figures.is_err() {
-        server.show_log();
+impl Measure for Exec {
+    fn measure(&self, product: &Product) -> Result<Findings> {
+        served(product, ON_DEMAND, measure)
     }
-    end(&mut server)?;
-    let figures = figures?;
-    print(&figures);
-    write(json, &figures)
 }
 
-fn measure(server: &Server, machine: Machine) -> Result<Figures> {
+fn measure(server: &Server) -> Result<Findings> {
     let api = server.api()?;
     let sandbox = api.create(&json!({}))?;
-    let id = sandbox["id"].as_str().context("a sandbox without an id")?;
+    let id = id_of(&sandbox)?;
     let clock = Clock::read(&api, id)?;
-    let delay_ms = delays(&api, id, &clock)?;
+    let delays = delays(&api, id, &clock)?;
     let stream_kib = idle_streams(server, &api, id)?;
     api.destroy(id)?;
-    Ok(Figures {
-        machine,
-        lines: LINES,
-        delay_ms,
-        clock_error_ms: clock.error * 1000.0,
-        streams: STREAMS,
-        stream_kib,
-    })
+    let mut found = Findings::of(format!("{LINES} lines"));
+    let delay = found.spread("written in the guest to event here", "ms", delays)?;
+    let error_ms = clock.error * 1000.0;
+    found.one("how far the guest's clock may be misread", "ms", error_ms);
+    let stream = format!("server memory of one of {STREAMS} idle streams");
+    found.one(&stream, "KiB", stream_kib);
+    found.targets = vec![
+        Target::new(
+            "first byte of a streamed command, p50",
+            Bound::AtMost(5.0),
+            "ms",
+            delay.spread.p50,
+        )
+        .beside(format!("the clock's reading: ± {error_ms:.1} ms")),
+        Target::new(&stream, Bound::AtMost(64.0), "KB", stream_kib * KIB_TO_KB),
+    ];
+    Ok(found)
 }
+
+/// The target is in decimal kilobytes.
+const KIB_TO_KB: f64 = 1.024;
 
 /// How the guest's clock stands to ours, in seconds.
 struct Clock {
@@ -134,7 +127,7 @@ impl Clock {
 }
 
 /// Milliseconds from the write of a line to its event, for each line.
-fn delays(api: &Api, id: &str, clock: &Clock) -> Result<Spread> {
+fn delays(api: &Api, id: &str, clock: &Clock) -> Result<Vec<f64>> {
     let script = format!("for i in {{1..{LINES}}}; do echo $EPOCHREALTIME; sleep 0.1; done");
     let mut delays = Vec::new();
     api.exec_stream(id, &script, |name, data| {
@@ -147,19 +140,18 @@ fn delays(api: &Api, id: &str, clock: &Clock) -> Result<Spread> {
         }
     })?;
     ensure!(delays.len() == LINES, "only {} lines came", delays.len());
-    Spread::of(delays)
+    Ok(delays)
 }
 
 /// What the server's memory grows by for each of many idle streams, in KiB.
 fn idle_streams(server: &Server, api: &Api, id: &str) -> Result<f64> {
-    let pid = json!(server.pid()?);
-    let before = smaps_kib(&pid, "Rss:")?;
+    let before = Memory::of(server.pid()?)?.rss_kib;
     let address = server.url()?.trim_start_matches("http://").to_owned();
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
         streams.push(open(&address, api.bearer(), id)?);
     }
-    let after = smaps_kib(&pid, "Rss:")?;
+    let after = Memory::of(server.pid()?)?.rss_kib;
     drop(streams);
     Ok((after - before) / STREAMS as f64)
 }
@@ -193,29 +185,4 @@ fn open(address: &str, bearer: &str, id: &str) -> Result<TcpStream> {
 fn now() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0.0, |since| since.as_secs_f64())
-}
-
-fn print(figures: &Figures) {
-    figures.machine.print();
-    println!(
-        "| measure ({} lines) | p50 | p95 | p99 | range |",
-        figures.lines
-    );
-    println!("|---|---|---|---|---|");
-    row(
-        "written in the guest to event here",
-        &figures.delay_ms,
-        "ms",
-    );
-    println!();
-    println!("| target | wanted | reached |");
-    println!("|---|---|---|");
-    println!(
-        "| first byte of a streamed command, p50 | ≤ 5 ms | {:.1} ± {:.1} ms |",
-        figures.delay_ms.p50, figures.clock_error_ms
-    );
-    println!(
-        "| one of {} idle streams | ≤ 64 KB | {:.1} KiB |",
-        figures.streams, figures.stream_kib
-    );
 }

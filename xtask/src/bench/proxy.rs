@@ -12,16 +12,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Machine, Spread, end, row, write};
+use super::network::{GUEST, Namespace};
+use super::report::{Bound, Findings, Taken, Target};
+use super::{Measure, ON_DEMAND, id_of, served, tool};
 use crate::demo::server::Server;
-use crate::package::{self, Requirement};
-use crate::setup;
+use crate::setup::Product;
 
-/// The guest's address in its namespace, the same in each.
-const GUEST: &str = "172.30.0.2";
 /// Where the guest's server listens.
 const PORT: u16 = 8000;
 /// Where nginx listens.
@@ -56,24 +54,31 @@ http.createServer((request, response) => {
 }).listen(8000, "0.0.0.0");
 "#;
 
-/// What `bench proxy` found.
-#[derive(Debug, Serialize)]
-struct Figures {
-    machine: Machine,
-    turns: usize,
-    direct: Way,
-    nginx: Way,
-    preview: Way,
+/// What is compared with.
+const TOOLS: [tool::Needed; 3] = [
+    ("nginx", "nginx-light", "the proxy to compare with"),
+    ("wrk", "wrk", "makes the load"),
+    ("curl", "curl", "downloads"),
+];
+
+/// A preview beside nginx and beside nothing before the same server.
+#[derive(clap::Args)]
+pub(crate) struct Proxy {}
+
+impl Measure for Proxy {
+    fn measure(&self, product: &Product) -> Result<Findings> {
+        tool::install(&TOOLS)?;
+        let directory = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o711))
+            .tempdir()
+            .context("cannot make a directory")?;
+        served(product, ON_DEMAND, |server| {
+            measure(server, directory.path())
+        })
+    }
 }
 
-/// One way to the guest's server.
-#[derive(Debug, Serialize)]
-struct Way {
-    requests_per_sec: Spread,
-    latency_ms: Spread,
-    download_mb_per_sec: Spread,
-}
-
+/// Of one way to the guest's server.
 #[derive(Default)]
 struct Samples {
     requests: Vec<f64>,
@@ -81,65 +86,11 @@ struct Samples {
     download: Vec<f64>,
 }
 
-/// Measures.
-pub(super) fn run(json: Option<&Path>) -> Result<()> {
-    let product = setup::run()?;
-    package::install(&missing())?;
-    let directory = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o711))
-        .tempdir()
-        .context("cannot make a directory")?;
-    let mut server = Server::new(&product.binary, directory.path());
-    server.start()?;
-    let figures = measure(&server, directory.path(), Machine::here(&product)?);
-    if figures.is_err() {
-        server.show_log();
-    }
-    end(&mut server)?;
-    let figures = figures?;
-    print(&figures);
-    write(json, &figures)
-}
-
-fn missing() -> Vec<Requirement> {
-    let needed = [
-        ("nginx", "nginx-light", "the proxy to compare with"),
-        ("wrk", "wrk", "makes the load"),
-        ("curl", "curl", "downloads"),
-    ];
-    needed
-        .into_iter()
-        .filter(|(program, ..)| which(program).is_none())
-        .map(|(program, package, why)| Requirement {
-            program: program.to_owned(),
-            package: package.to_owned(),
-            why: why.to_owned(),
-        })
-        .collect()
-}
-
-fn which(program: &str) -> Option<String> {
-    [
-        "/usr/local/sbin",
-        "/usr/local/bin",
-        "/usr/sbin",
-        "/usr/bin",
-        "/sbin",
-        "/bin",
-    ]
-    .iter()
-    .map(|directory| format!("{directory}/{program}"))
-    .find(|path| Path::new(path).exists())
-}
-
-fn measure(server: &Server, directory: &Path, machine: Machine) -> Result<Figures> {
+fn measure(server: &Server, directory: &Path) -> Result<Findings> {
     let api = server.api()?;
     let sandbox = api.create(&json!({ "cpu_count": 1, "timeout_sec": 3600 }))?;
-    let id = sandbox["id"]
-        .as_str()
-        .context("a sandbox without an id")?
-        .to_owned();
-    api.upload(&id, "/workspace/server.js", GUEST_SERVER.as_bytes())?;
+    let id = id_of(&sandbox)?;
+    api.upload(id, "/workspace/server.js", GUEST_SERVER.as_bytes())?;
     let started = api.post(
         &format!("/sandboxes/{id}/template/start"),
         &json!({ "start_command": "exec node server.js", "port": PORT }),
@@ -155,18 +106,11 @@ fn measure(server: &Server, directory: &Path, machine: Machine) -> Result<Figure
     let mut nginx = Nginx::start(&namespace, directory)?;
     let outcome = turns(&namespace, &preview);
     nginx.stop()?;
-    api.destroy(&id)?;
-    let [direct, nginx, preview] = outcome?;
-    Ok(Figures {
-        machine,
-        turns: TURNS,
-        direct,
-        nginx,
-        preview,
-    })
+    api.destroy(id)?;
+    findings(outcome?)
 }
 
-fn turns(namespace: &Namespace, preview: &str) -> Result<[Way; 3]> {
+fn turns(namespace: &Namespace, preview: &str) -> Result<[Samples; 3]> {
     let direct = format!("http://{GUEST}:{PORT}");
     let proxied = format!("http://127.0.0.1:{NGINX_PORT}");
     let (host, port) = preview
@@ -195,15 +139,7 @@ fn turns(namespace: &Namespace, preview: &str) -> Result<[Way; 3]> {
             }
         }
     }
-    let ways = samples.map(|samples| -> Result<Way> {
-        Ok(Way {
-            requests_per_sec: Spread::of(samples.requests)?,
-            latency_ms: Spread::of(samples.latency)?,
-            download_mb_per_sec: Spread::of(samples.download)?,
-        })
-    });
-    let [direct, nginx, preview] = ways;
-    Ok([direct?, nginx?, preview?])
+    Ok(samples)
 }
 
 /// Requests per second and the median latency in milliseconds.
@@ -281,31 +217,9 @@ fn download(url: &str, host: Option<&str>, within: Option<&Namespace>) -> Result
     Ok(DOWNLOAD_BYTES as f64 / 1e6 / seconds)
 }
 
-/// The sandbox's network, from its inside.
-struct Namespace {
-    /// A process in it.
-    pid: String,
-}
-
-impl Namespace {
-    /// Of the only VM there is.
-    fn of(data_dir: &Path) -> Result<Self> {
-        let mut vms = fs::read_dir(data_dir.join("vms")).context("no VM directory")?;
-        let vm = vms.next().context("no VM runs")??.path();
-        let record: Value = serde_json::from_slice(&fs::read(vm.join("vmm.pid"))?)?;
-        Ok(Self {
-            pid: record["pid"].to_string(),
-        })
-    }
-}
-
 fn command(within: Option<&Namespace>, program: &str) -> Command {
     match within {
-        Some(namespace) => {
-            let mut command = Command::new("nsenter");
-            command.args(["--net", "--target", &namespace.pid, program]);
-            command
-        }
+        Some(namespace) => namespace.command(program),
         None => Command::new(program),
     }
 }
@@ -384,46 +298,79 @@ fn configuration(prefix: &Path) -> String {
     )
 }
 
-fn print(figures: &Figures) {
-    figures.machine.print();
-    println!(
-        "| measure ({} turns) | p50 | p95 | p99 | range |",
-        figures.turns
-    );
-    println!("|---|---|---|---|---|");
-    for (name, way) in [
-        ("direct", &figures.direct),
-        ("nginx", &figures.nginx),
-        ("preview", &figures.preview),
-    ] {
-        row(
-            &format!("{name}: requests at {CONNECTIONS} connections"),
-            &way.requests_per_sec,
-            "/s",
-        );
-        row(&format!("{name}: latency of one"), &way.latency_ms, "ms");
-        row(
-            &format!("{name}: download of 100 MB"),
-            &way.download_mb_per_sec,
-            "MB/s",
-        );
+/// What became of one way.
+struct Way {
+    requests: Taken,
+    latency: Taken,
+    download: Taken,
+}
+
+impl Way {
+    fn add(
+        found: &mut Findings,
+        name: &str,
+        samples: Samples,
+        floor: Option<&Self>,
+    ) -> Result<Self> {
+        let mut row = |measure: &str, unit, samples, floor: Option<&Taken>| {
+            let name = format!("{name}: {measure}");
+            match floor {
+                Some(floor) => found.against(floor, name, samples),
+                None => found.spread(name, unit, samples),
+            }
+        };
+        let requests = format!("requests at {CONNECTIONS} connections");
+        Ok(Self {
+            requests: row(
+                &requests,
+                "/s",
+                samples.requests,
+                floor.map(|way| &way.requests),
+            )?,
+            latency: row(
+                "latency of one",
+                "ms",
+                samples.latency,
+                floor.map(|way| &way.latency),
+            )?,
+            download: row(
+                "download of 100 MB",
+                "MB/s",
+                samples.download,
+                floor.map(|way| &way.download),
+            )?,
+        })
     }
-    let (direct, nginx, preview) = (&figures.direct, &figures.nginx, &figures.preview);
-    let added = |way: &Way| way.latency_ms.p50 - direct.latency_ms.p50;
-    println!();
-    println!("| target | wanted | reached |");
-    println!("|---|---|---|");
-    println!(
-        "| requests per second, of nginx's | ≥ 0.7 | {:.2} |",
-        preview.requests_per_sec.p50 / nginx.requests_per_sec.p50
-    );
-    println!(
-        "| added latency, p50 | ≤ 2 × nginx's {:.2} ms | {:.2} ms |",
-        added(nginx),
-        added(preview)
-    );
-    println!(
-        "| download, of the direct one | ≥ 0.8 | {:.2} |",
-        preview.download_mb_per_sec.p50 / direct.download_mb_per_sec.p50
-    );
+}
+
+fn findings([direct, nginx, preview]: [Samples; 3]) -> Result<Findings> {
+    let mut found = Findings::of(format!("{TURNS} turns"));
+    let direct = Way::add(&mut found, "direct", direct, None)?;
+    let nginx = Way::add(&mut found, "nginx", nginx, Some(&direct))?;
+    let preview = Way::add(&mut found, "preview", preview, Some(&direct))?;
+    let added = |way: &Way| way.latency.spread.p50 - direct.latency.spread.p50;
+    found.targets = vec![
+        Target::new(
+            "preview: requests per second, of nginx's",
+            Bound::AtLeast(0.7),
+            "",
+            preview.requests.over(&nginx.requests),
+        )
+        .beside(nginx.requests.as_floor()),
+        Target::new(
+            "preview: added latency of one, p50",
+            Bound::AtMost(2.0 * added(&nginx)),
+            "ms",
+            added(&preview),
+        )
+        .beside(format!("twice what nginx adds: {:.2} ms", added(&nginx))),
+        Target::new(
+            "preview: download, of the direct one",
+            Bound::AtLeast(0.8),
+            "",
+            preview.download.over(&direct.download),
+        )
+        .beside(direct.download.as_floor()),
+    ];
+    Ok(found)
 }

@@ -7,75 +7,76 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Machine, Spread, end, milliseconds, row, write};
+use super::report::{Bound, Findings, Target};
+use super::{Measure, ON_DEMAND, id_of, milliseconds, served};
 use crate::demo::api::Api;
 use crate::demo::server::Server;
-use crate::setup;
+use crate::setup::Product;
 
-/// Turns that count.
-const TURNS: usize = 30;
-
-/// Turns before: the first create of a server reads the seed from the disk.
+/// Turns before those that count: the first create of a server reads the seed
+/// from the disk.
 const WARM_UP: usize = 2;
 
 const MIB: f64 = 1_048_576.0;
 
-/// What `bench snapshot` found.
-#[derive(Debug, Serialize)]
-struct Figures {
-    machine: Machine,
+/// Snapshots of idle sandboxes, and resumes.
+#[derive(clap::Args)]
+pub(crate) struct Snapshot {
+    /// Sandboxes, each with a snapshot, a pause and a resume.
+    #[arg(long, default_value_t = 30)]
     turns: usize,
-    /// The guest's own pages in the snapshot.
-    memory_mib: Spread,
-    /// To write as much to the server's disk, synced.
-    write_ms: Spread,
-    /// From the hold of the guest's first process to the release of all.
-    stopped_ms: Spread,
-    /// The whole request.
-    snapshot_ms: Spread,
-    create_ms: Spread,
-    resume_ms: Spread,
 }
 
-/// Measures.
-pub(super) fn run(json: Option<&Path>) -> Result<()> {
-    let product = setup::run()?;
-    let directory = tempfile::tempdir().context("cannot make a directory")?;
-    let mut server = Server::new(&product.binary, directory.path());
-    server.start()?;
-    let figures = measure(&server, Machine::here(&product)?);
-    if figures.is_err() {
-        server.show_log();
+impl Measure for Snapshot {
+    fn measure(&self, product: &Product) -> Result<Findings> {
+        // A resume is a restore on demand too.
+        served(product, ON_DEMAND, |server| measure(server, self.turns))
     }
-    end(&mut server)?;
-    let figures = figures?;
-    print(&figures);
-    write(json, &figures)
 }
 
-fn measure(server: &Server, machine: Machine) -> Result<Figures> {
+fn measure(server: &Server, turns: usize) -> Result<Findings> {
     let api = server.api()?;
     for _ in 0..WARM_UP {
         Turn::take(&api, &server.data_dir())?;
     }
-    let turns: Result<Vec<_>> = (0..TURNS)
+    let taken: Result<Vec<_>> = (0..turns)
         .map(|_| Turn::take(&api, &server.data_dir()))
         .collect();
-    let turns = turns?;
-    let spread = |of: fn(&Turn) -> f64| Spread::of(turns.iter().map(of).collect());
-    Ok(Figures {
-        machine,
-        turns: TURNS,
-        memory_mib: spread(|turn| turn.memory_bytes as f64 / MIB)?,
-        write_ms: spread(|turn| turn.write_ms)?,
-        stopped_ms: spread(|turn| turn.stopped_ms)?,
-        snapshot_ms: spread(|turn| turn.snapshot_ms)?,
-        create_ms: spread(|turn| turn.create_ms)?,
-        resume_ms: spread(|turn| turn.resume_ms)?,
-    })
+    let taken = taken?;
+    let all = |of: fn(&Turn) -> f64| -> Vec<f64> { taken.iter().map(of).collect() };
+
+    let mut found = Findings::of(format!("{turns} turns"));
+    let pages = all(|turn| turn.memory_bytes as f64 / MIB);
+    found.spread("pages an idle sandbox has written", "MiB", pages)?;
+    let written = "write as much to this disk, synced (floor)";
+    let written = found.spread(written, "ms", all(|turn| turn.write_ms))?;
+    let stopped = all(|turn| turn.stopped_ms);
+    let stopped = found.against(&written, "the guest stands still", stopped)?;
+    let snapshot = all(|turn| turn.snapshot_ms);
+    found.against(&written, "snapshot over HTTP", snapshot)?;
+    let created = "create to ready over HTTP (floor)";
+    let created = found.spread(created, "ms", all(|turn| turn.create_ms))?;
+    let resumed = all(|turn| turn.resume_ms);
+    let resumed = found.against(&created, "resume over HTTP", resumed)?;
+    found.targets = vec![
+        Target::new(
+            "snapshot: standing still / writing, p50",
+            Bound::AtMost(2.0),
+            "",
+            stopped.over(&written),
+        )
+        .beside(written.as_floor()),
+        Target::new(
+            "resume / create, p50",
+            Bound::AtMost(1.3),
+            "",
+            resumed.over(&created),
+        )
+        .beside(created.as_floor()),
+    ];
+    Ok(found)
 }
 
 /// One sandbox: made, idle, written down twice, brought back.
@@ -93,7 +94,7 @@ impl Turn {
         let began = Instant::now();
         let sandbox = api.create(&json!({ "timeout_sec": 3600 }))?;
         let create_ms = milliseconds(began);
-        let id = sandbox["id"].as_str().context("a sandbox without an id")?;
+        let id = id_of(&sandbox)?;
         let path = format!("/sandboxes/{id}");
         api.exec(id, "true")?;
 
@@ -136,39 +137,4 @@ fn time_to_write(bytes: &[u8], path: &Path) -> Result<f64> {
         Ok(took)
     };
     written().with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn print(figures: &Figures) {
-    figures.machine.print();
-    println!("| measure ({} turns) | p50 | p95 | range |", figures.turns);
-    println!("|---|---|---|---|");
-    for (name, spread, unit) in [
-        (
-            "pages an idle sandbox has written",
-            figures.memory_mib,
-            "MiB",
-        ),
-        (
-            "write as much to this disk, synced (floor)",
-            figures.write_ms,
-            "ms",
-        ),
-        ("the guest stands still", figures.stopped_ms, "ms"),
-        ("snapshot over HTTP", figures.snapshot_ms, "ms"),
-        ("create to ready over HTTP (floor)", figures.create_ms, "ms"),
-        ("resume over HTTP", figures.resume_ms, "ms"),
-    ] {
-        row(name, &spread, unit);
-    }
-    println!();
-    println!("| target | wanted | reached |");
-    println!("|---|---|---|");
-    println!(
-        "| standing still / writing, p50 | ≤ 2 | {:.2} |",
-        figures.stopped_ms.p50 / figures.write_ms.p50
-    );
-    println!(
-        "| resume / create, p50 | ≤ 1.3 | {:.2} |",
-        figures.resume_ms.p50 / figures.create_ms.p50
-    );
 }
