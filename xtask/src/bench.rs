@@ -20,6 +20,7 @@ mod burst;
 mod create;
 mod document;
 mod exec;
+mod files;
 mod floor;
 mod machine;
 mod markdown;
@@ -72,6 +73,8 @@ benches! {
     /// How soon a streamed command's output arrives, and what idle streams
     /// cost.
     Exec(exec::Exec) = "exec",
+    /// Upload and download of 100 MB beside raw TCP into the same guest.
+    Files(files::Files) = "files",
     /// A preview beside nginx before the same guest server.
     Proxy(proxy::Proxy) = "proxy",
     /// How long a snapshot stops its guest beside writing as much, and a
