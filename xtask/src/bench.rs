@@ -18,6 +18,7 @@ use crate::setup::{self, Product};
 
 mod burst;
 mod create;
+mod density;
 mod document;
 mod exec;
 mod files;
@@ -80,6 +81,8 @@ benches! {
     /// How long a snapshot stops its guest beside writing as much, and a
     /// resume beside a create.
     Snapshot(snapshot::Snapshot) = "snapshot",
+    /// Many sandboxes alive at once: whether all answer, and what they take.
+    Density(density::Density) = "density",
 }
 
 /// Something that can be measured, with how much of it as its arguments.
