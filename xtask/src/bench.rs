@@ -26,6 +26,7 @@ mod floor;
 mod machine;
 mod markdown;
 mod network;
+mod peers;
 mod plot;
 mod process;
 mod proxy;
@@ -83,6 +84,8 @@ benches! {
     Snapshot(snapshot::Snapshot) = "snapshot",
     /// Many sandboxes alive at once: whether all answer, and what they take.
     Density(density::Density) = "density",
+    /// Other ways to run a command in a box of its own, side by side.
+    Peers(peers::Peers) = "peers",
 }
 
 /// Something that can be measured, with how much of it as its arguments.

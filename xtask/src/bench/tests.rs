@@ -8,7 +8,7 @@ fn every_bench_runs_without_arguments() {
         .map(Bench::name)
         .collect();
     assert_eq!(names.first(), Some(&"create"));
-    assert!(names.contains(&"burst"), "{names:?}");
+    assert!(names.contains(&"peers"), "{names:?}");
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn server_timing_is_read() {
 fn what_was_written_is_read_in_the_order_of_the_benches() {
     let directory = tempfile::tempdir().expect("a directory");
     assert!(read(directory.path()).is_err());
-    for bench in ["burst", "create"] {
+    for bench in ["peers", "create"] {
         let mut report = sample::report();
         report.bench = bench.to_owned();
         let text = serde_json::to_string(&report).expect("JSON");
@@ -32,5 +32,5 @@ fn what_was_written_is_read_in_the_order_of_the_benches() {
     }
     let reports = read(directory.path()).expect("reports");
     let names: Vec<_> = reports.iter().map(|report| &report.bench).collect();
-    assert_eq!(names, ["create", "burst"]);
+    assert_eq!(names, ["create", "peers"]);
 }
