@@ -80,6 +80,8 @@ pub(crate) struct Handle {
 /// What others may ask of a VM's task.
 enum Request {
     Claim(Box<Claim>),
+    /// Lets a prepared VM run while it waits.
+    Wake,
     Destroy(Destroy),
     Snapshot(Ask),
 }
@@ -142,6 +144,12 @@ impl Handle {
                 Err(HostError::PreparedLost)
             }
         }
+    }
+
+    /// Lets a prepared VM run while it waits to be claimed.
+    pub(crate) async fn wake(&self) {
+        // A task that is at its end has nothing to wake.
+        let _ = self.mailbox.send(Request::Wake).await;
     }
 
     /// Whether the VM ends or has ended.
@@ -249,7 +257,7 @@ impl Actor {
             prepared = parts.prepare(&id, order, &slot) => prepared,
             () = self.destroy_admitted() => Err(HostError::NotRunning),
         };
-        let prepared = match prepared {
+        let mut prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 self.record(Fact::Failed);
@@ -260,7 +268,7 @@ impl Actor {
         };
         // Nobody may listen any more; the ledger has it all the same.
         let _ = answer.send(Ok(()));
-        let Some(Claim { request, answer }) = self.claimed(&prepared).await else {
+        let Some(Claim { request, answer }) = self.claimed(&mut prepared).await else {
             self.record(Fact::Failed);
             return self.finish(None).await;
         };
@@ -275,7 +283,7 @@ impl Actor {
     }
 
     /// The claim of a prepared VM; `None` if it has to go.
-    async fn claimed(&mut self, prepared: &Prepared) -> Option<Claim> {
+    async fn claimed(&mut self, prepared: &mut Prepared) -> Option<Claim> {
         loop {
             tokio::select! {
                 reason = prepared.vm.wait() => {
@@ -285,6 +293,12 @@ impl Actor {
                 // Closed, it asks nothing any more.
                 Some(request) = self.mailbox.recv() => match request {
                     Request::Claim(claim) => return Some(*claim),
+                    Request::Wake => {
+                        if let Err(error) = prepared.wake().await {
+                            tracing::warn!(vm = %self.id, error = report(&error), "a prepared VM cannot be woken");
+                            return None;
+                        }
+                    }
                     Request::Destroy(destroy) => {
                         if self.admits(destroy) {
                             return None;
@@ -347,6 +361,7 @@ impl Actor {
                 // Closed, it asks nothing any more: the VM outlives this server.
                 Some(request) = self.mailbox.recv() => match request {
                     Request::Claim(claim) => claim.refuse(),
+                    Request::Wake => {}
                     Request::Destroy(destroy) => {
                         if self.admits(destroy) {
                             break End::Destroyed;
@@ -383,6 +398,7 @@ impl Actor {
         while let Some(request) = self.mailbox.recv().await {
             match request {
                 Request::Claim(claim) => claim.refuse(),
+                Request::Wake => {}
                 Request::Destroy(destroy) => {
                     if self.admits(destroy) {
                         return;
@@ -426,6 +442,7 @@ impl Actor {
         while let Ok(request) = self.mailbox.try_recv() {
             match request {
                 Request::Claim(claim) => claim.refuse(),
+                Request::Wake => {}
                 Request::Destroy(destroy) => self.destroyers.push(destroy),
                 Request::Snapshot(ask) => ask.refuse(HostError::NotRunning),
             }

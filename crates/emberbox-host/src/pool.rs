@@ -10,6 +10,9 @@
 //!                    └────────────────────────────────────────┘
 //! ```
 //!
+//! The first of each kind run while they wait, so that a claim does not have
+//! to wait for a machine that comes to itself; the others stand still.
+//!
 //! Invariants: a VM is leased to one at a time and claimed once; an empty pool
 //! makes nobody wait; whoever waits for a VM that has to be restored goes
 //! before those that are prepared; nothing of the pool outlives a clean end,
@@ -92,6 +95,8 @@ pub(crate) struct Ready {
     /// Of the images it was made from.
     pub(crate) digest: String,
     pub(crate) handle: Handle,
+    /// Whether it runs while it waits.
+    pub(crate) awake: bool,
 }
 
 impl Pool {
@@ -253,6 +258,23 @@ impl Pool {
             state.idle.entry(kind.clone()).or_default().push_back(ready);
         }
         true
+    }
+
+    /// Those of the first of each kind that stand still; they count as running
+    /// from now on.
+    fn sleepers(&self) -> Vec<Handle> {
+        let first = self.bounds.keep.max(1);
+        let mut state = self.lock();
+        let waiting = state.idle.values_mut();
+        let sleepers = waiting
+            .flat_map(|ready| ready.iter_mut().take(first))
+            .filter(|ready| !ready.awake);
+        let mut handles = Vec::new();
+        for ready in sleepers {
+            ready.awake = true;
+            handles.push(ready.handle.clone());
+        }
+        handles
     }
 
     fn failed(&self, kind: &Kind, rest: Duration) {

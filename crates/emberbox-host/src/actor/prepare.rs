@@ -1,7 +1,8 @@
 //! How a VM is prepared for nobody, and becomes somebody's.
 //!
 //! ```text
-//! restored ─▶ answers ─▶ rehearses ─▶ stands still ─▶ goes on, claimed
+//! restored ─▶ answers ─▶ rehearses ─▶ stands still ─▶ goes on ─▶ claimed
+//!                                          └─woken─▶ runs ─────────┘
 //! ```
 //!
 //! Invariants: until the claim the guest has no token, name, environment or
@@ -15,7 +16,7 @@ use emberbox_guest::Rehearsal;
 use emberbox_guest::client::GuestClient;
 use emberbox_runtime::net::Slot;
 use emberbox_runtime::seed::SeedFiles;
-use emberbox_runtime::{BootImages, Vm, VmSpec};
+use emberbox_runtime::{BootImages, EngineError, Vm, VmSpec};
 use tokio::time::{Instant, timeout};
 
 use super::make::{RESTORED, answers, ended_early, running, unix_time_ns};
@@ -42,6 +43,25 @@ pub(super) struct Prepared {
     spec: VmSpec,
     /// Its connection stays: a claim does not have to make one.
     guest: GuestClient,
+    /// Whether it runs while it waits.
+    awake: bool,
+}
+
+impl Prepared {
+    /// Lets it run while it waits.
+    pub(super) async fn wake(&mut self) -> Result<(), EngineError> {
+        self.vm.resume().await?;
+        self.awake = true;
+        Ok(())
+    }
+
+    /// Runs from when this resolves.
+    async fn go_on(&self) -> Result<(), EngineError> {
+        if self.awake {
+            return Ok(());
+        }
+        self.vm.resume().await
+    }
 }
 
 impl Parts {
@@ -83,6 +103,7 @@ impl Parts {
             record,
             spec,
             guest,
+            awake: false,
         })
     }
 
@@ -92,25 +113,26 @@ impl Parts {
         prepared: Prepared,
         request: &CreateVm,
     ) -> Result<(Created, Running), HostError> {
-        let Prepared {
-            vm,
-            mut record,
-            spec,
-            guest,
-        } = prepared;
         let (mut timeline, started) = (Timeline::begin(), Instant::now());
-        let identity = self.identity(request, &spec);
+        let identity = self.identity(request, &prepared.spec);
         let claimed = async {
             // What is sent to a guest that stands still waits in its network.
-            let (resumed, claimed) = tokio::join!(vm.resume(), guest.claim(identity));
+            let (resumed, claimed) = tokio::join!(prepared.go_on(), prepared.guest.claim(identity));
             resumed.map_err(HostError::start)?;
             claimed.map_err(HostError::start)
         };
         tokio::select! {
             claimed = timeout(CLAIM, claimed) => claimed.map_err(HostError::start)??,
-            reason = vm.wait() => return Err(ended_early(&reason)),
+            reason = prepared.vm.wait() => return Err(ended_early(&reason)),
         }
         timeline.step("claim");
+        let Prepared {
+            vm,
+            mut record,
+            spec,
+            guest,
+            awake: _,
+        } = prepared;
         record.sandbox = Some(request.sandbox.clone());
         let running = running(vm, guest, &spec);
         self.ready(record, started, BootPath::Prepared, running, timeline)

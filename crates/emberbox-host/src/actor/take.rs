@@ -36,6 +36,7 @@ use super::{Ask, Parts, Running, report};
 use crate::host::{AfterSnapshot, HostError, Snapshotted};
 use crate::ledger::Record;
 use crate::snapshots::{Draft, Subject};
+use crate::timeline::Timeline;
 
 /// How long a guest may take to stand still before it is not waited for: a
 /// hundred times what it needs, for a loaded machine.
@@ -130,10 +131,12 @@ impl Parts {
         after: AfterSnapshot,
     ) -> Result<Duration, EngineError> {
         let vm = &*running.vm;
-        let began = Instant::now();
+        let (began, mut timeline) = (Instant::now(), Timeline::begin());
         let copied = async {
             freeze(id, &running.guest).await;
+            timeline.step("hold");
             vm.pause().await?;
+            timeline.step("stop");
             let (from, to) = (self.ledger.scratch(id), draft.scratch());
             let disk = spawn_blocking(move || copy_disk(&from, &to, after));
             let files = draft.files();
@@ -144,9 +147,12 @@ impl Parts {
                 .map_err(|error| EngineError::host("cannot copy the disk", error))
         };
         let copied = copied.await;
+        timeline.step("copy");
         if copied.is_err() || after == AfterSnapshot::GoOn {
             go_on(id, running).await;
         }
+        timeline.step("go on");
+        tracing::debug!(vm = %id, steps = ?timeline.steps(), "stood still");
         copied.map(|()| began.elapsed())
     }
 }

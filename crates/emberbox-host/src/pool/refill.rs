@@ -1,5 +1,5 @@
 //! Keeps the pool as large as it shall be: one VM at a time, when nobody else
-//! needs the machine.
+//! needs the machine, and the first in line running.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -22,6 +22,11 @@ const REST: Duration = Duration::from_secs(5);
 /// Works until the pool is closed or its host is gone.
 pub(crate) async fn refill(host: Weak<Host>, pool: Arc<Pool>) {
     while !pool.is_closed() {
+        for handle in pool.sleepers() {
+            let Some(host) = host.upgrade() else { return };
+            let _ = timeout(PUT_OFF, host.calm()).await;
+            handle.wake().await;
+        }
         match pool.next() {
             Next::Nothing => {
                 tokio::select! {
@@ -111,6 +116,7 @@ impl Host {
             vm,
             digest: images.digest,
             handle: handle.clone(),
+            awake: false,
         };
         if !self.pool().put(kind, ready, started.elapsed()) {
             handle.destroy().await;
