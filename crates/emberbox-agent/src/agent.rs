@@ -171,8 +171,8 @@ impl Agent {
         self.let_go(revival.unix_time_ns)
     }
 
-    /// Holds every process of the user's.
-    pub(crate) async fn freeze(&self, asked_unix_ns: u64) -> Result<(), GuestError> {
+    /// Holds every process of the user's; says since when.
+    pub(crate) async fn freeze(&self, asked_unix_ns: u64) -> Result<Duration, GuestError> {
         let held = self.freezer.hold(asked_unix_ns).await;
         held.map_err(|error| {
             let message = format_args!("cannot hold all processes: {error}");

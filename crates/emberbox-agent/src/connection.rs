@@ -286,8 +286,14 @@ async fn answer(
             connection.outgoing.done(done).await
         }
         Request::Freeze { asked_unix_ns } => {
-            let done = agent.freeze(asked_unix_ns).await;
-            connection.outgoing.done(done).await
+            let held = agent.freeze(asked_unix_ns).await;
+            let answer = match held {
+                Ok(held) => FromAgent::Held {
+                    for_ns: u64::try_from(held.as_nanos()).unwrap_or(u64::MAX),
+                },
+                Err(error) => FromAgent::Failed(error),
+            };
+            connection.outgoing.send(&answer).await
         }
         Request::Thaw { unix_time_ns } => {
             let done = agent.thaw(unix_time_ns);

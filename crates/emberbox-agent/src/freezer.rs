@@ -95,25 +95,27 @@ impl Freezer {
     }
 
     /// Holds everything. `asked_unix_ns` is when the host asked: if it has let
-    /// go since, the call comes too late and does nothing.
-    pub(crate) async fn hold(&self, asked_unix_ns: u64) -> io::Result<()> {
-        let held = {
+    /// go since, the call comes too late and does nothing. Says how
+    /// long the first has been held when the last is.
+    pub(crate) async fn hold(&self, asked_unix_ns: u64) -> io::Result<Duration> {
+        let (held, since) = {
             let mut state = self.state.lock().expect("no panic while held");
             if asked_unix_ns <= state.let_go_unix_ns {
-                return Ok(());
+                return Ok(Duration::ZERO);
             }
+            let since = Instant::now();
             self.holds.send_replace(true);
             let Some(groups) = &self.groups else {
-                return Ok(());
+                return Ok(since.elapsed());
             };
             stop(groups, &mut state.held)?;
-            state.held.clone()
+            (state.held.clone(), since)
         };
         let deadline = Instant::now() + STOPS;
         while !held.iter().all(|group| stands_still(group)) && Instant::now() < deadline {
             sleep(LOOK).await;
         }
-        Ok(())
+        Ok(since.elapsed())
     }
 
     /// Lets everything go. Idempotent.

@@ -172,8 +172,16 @@ impl GuestClient {
     }
 
     /// Holds every process of the user's, as of a moment of the host's clock.
-    pub async fn freeze(&self, asked_unix_ns: u64) -> Result<(), ClientError> {
-        self.plain(Request::Freeze { asked_unix_ns }, ANSWER).await
+    /// Says how long the first has been held, which is the guest's own word.
+    pub async fn freeze(&self, asked_unix_ns: u64) -> Result<Duration, ClientError> {
+        let mut call = self.begin(Request::Freeze { asked_unix_ns }).await?;
+        match call.answer(ANSWER).await? {
+            FromAgent::Held { for_ns } => {
+                call.finish();
+                Ok(Duration::from_nanos(for_ns))
+            }
+            _ => Err(ClientError::Unexpected),
+        }
     }
 
     /// Lets them go, and sets the clock.

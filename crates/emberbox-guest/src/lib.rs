@@ -41,7 +41,7 @@ pub use watch::{ChangeKind, FileChange, WatchEvent, WatchSpec};
 
 /// The protocol's generation. A host refuses an agent of another one: seeds
 /// and running guests outlive an upgrade of the server.
-pub const GENERATION: u16 = 2;
+pub const GENERATION: u16 = 3;
 
 /// The TCP port the agent listens on. Below 1024, where no user's app lives;
 /// the preview proxy refuses it.

@@ -86,7 +86,7 @@ pub enum Request {
     /// Processes and terminals go on, held ones too.
     Revive(Revival),
     /// Holds every process of the user's until [`Request::Thaw`] or
-    /// [`Request::Revive`]; new ones wait. Answers [`FromAgent::Done`] when
+    /// [`Request::Revive`]; new ones wait. Answers [`FromAgent::Held`] when
     /// they stand still.
     Freeze {
         /// When it was asked for, nanoseconds since the Unix epoch. A call
@@ -280,6 +280,11 @@ pub enum FromAgent {
     /// What happened in a directory, at most
     /// [`CHANGES_PER_FRAME`](crate::watch::CHANGES_PER_FRAME).
     Changes(Vec<WatchEvent>),
+    /// Every process of the user's stands still; the call is done.
+    Held {
+        /// How long the first of them has been held, in nanoseconds.
+        for_ns: u64,
+    },
 }
 
 /// Most bytes in one `Data` or `Output` frame.

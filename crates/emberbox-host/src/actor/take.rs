@@ -131,10 +131,12 @@ impl Parts {
         after: AfterSnapshot,
     ) -> Result<Duration, EngineError> {
         let vm = &*running.vm;
-        let (began, mut timeline) = (Instant::now(), Timeline::begin());
+        let mut timeline = Timeline::begin();
+        let held = freeze(id, &running.guest).await;
+        timeline.step("hold");
+        let now = Instant::now();
+        let began = now.checked_sub(held).unwrap_or(now);
         let copied = async {
-            freeze(id, &running.guest).await;
-            timeline.step("hold");
             vm.pause().await?;
             timeline.step("stop");
             let (from, to) = (self.ledger.scratch(id), draft.scratch());
@@ -169,16 +171,21 @@ fn copy_disk(from: &Path, to: &Path, after: AfterSnapshot) -> io::Result<()> {
     disk::clone(from, to).map(drop)
 }
 
-/// Holds the guest's processes, unless it does not answer.
-async fn freeze(id: &VmId, guest: &GuestClient) {
+/// Holds the guest's processes, unless it does not answer. Says for how long
+/// they have stood still.
+async fn freeze(id: &VmId, guest: &GuestClient) -> Duration {
+    let asked = Instant::now();
     let frozen = timeout(FREEZE, guest.freeze(unix_time_ns())).await;
     let error = match frozen {
+        // Its own word, so it is held against what was seen from here.
+        Ok(Ok(held)) => return held.min(asked.elapsed()),
         // Of a VM that has ended its task hears.
-        Ok(Ok(()) | Err(ClientError::Ended)) => return,
+        Ok(Err(ClientError::Ended)) => return Duration::ZERO,
         Ok(Err(error)) => report(&error),
         Err(_elapsed) => format!("no answer within {FREEZE:?}"),
     };
     tracing::warn!(vm = %id, error, "a snapshot is taken of processes that run");
+    Duration::ZERO
 }
 
 async fn go_on(id: &VmId, running: &Running) {
