@@ -4,6 +4,8 @@
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::ValueFormatter;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::markdown::number;
@@ -122,26 +124,47 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 /// A line per row: its name above, the range thin, up to p95 thick, the median
-/// as a dot. Ratios are distances: the axis is logarithmic.
+/// as a dot.
 fn medians(area: &Area<'_>, title: &str, unit: &str, rows: &[(&Row, Spread)]) -> Drawn {
     /// What is less is drawn as this: a logarithm has no zero.
     const LEAST: f64 = 0.01;
-    let floors: Vec<&str> = rows
-        .iter()
-        .filter_map(|(row, _)| Some(row.floor.as_ref()?.name.as_str()))
-        .collect();
+    /// Where the most is more than so many times the least, ratios are
+    /// distances: the axis is logarithmic.
+    const WIDE: f64 = 20.0;
     let least = rows.iter().map(|(_, spread)| spread.min.max(LEAST));
     let least = least.fold(f64::INFINITY, f64::min);
     let most = rows.iter().map(|(_, spread)| spread.max.max(LEAST));
     let most = most.fold(LEAST, f64::max);
-    let mut chart = ChartBuilder::on(area)
+    let mut chart = ChartBuilder::on(area);
+    chart
         .caption(title, ("sans-serif", 18))
         .margin(12)
-        .x_label_area_size(34)
-        .build_cartesian_2d(
-            (least / 1.3..most * 1.6).log_scale(),
-            0.0..rows.len() as f64,
-        )?;
+        .x_label_area_size(34);
+    let lines = 0.0..rows.len() as f64;
+    if most > WIDE * least {
+        let x = (least / 1.3..most * 1.6).log_scale();
+        let mut chart = chart.build_cartesian_2d(x, lines)?;
+        lines_of(&mut chart, unit, rows, least / 1.25)
+    } else {
+        let mut chart = chart.build_cartesian_2d(0.0..most * 1.05, lines)?;
+        lines_of(&mut chart, unit, rows, most * 0.005)
+    }
+}
+
+type Chart<'a, 'b, X> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, RangedCoordf64>>;
+
+/// Draws them, no further to the left than `left`, where their names begin.
+fn lines_of<X>(
+    chart: &mut Chart<'_, '_, X>,
+    unit: &str,
+    rows: &[(&Row, Spread)],
+    left: f64,
+) -> Drawn
+where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    let floors = rows.iter().filter_map(|(row, _)| row.floor.as_ref());
+    let floors: Vec<&str> = floors.map(|floor| floor.name.as_str()).collect();
     chart
         .configure_mesh()
         .disable_y_mesh()
@@ -157,20 +180,14 @@ fn medians(area: &Area<'_>, title: &str, unit: &str, rows: &[(&Row, Spread)]) ->
         } else {
             MEASURED
         };
-        let Spread {
-            min,
-            p50,
-            p95,
-            p99: _,
-            max,
-        } = *spread;
-        let [min, p50, p95, max] = [min, p50, p95, max].map(|value| value.max(LEAST));
+        let [min, p50, p95, max] =
+            [spread.min, spread.p50, spread.p95, spread.max].map(|value| value.max(left));
         let thin = PathElement::new(vec![(min, y), (max, y)], color.stroke_width(1));
         let thick = PathElement::new(vec![(min, y), (p95, y)], color.stroke_width(4));
         chart.draw_series([thin, thick])?;
         chart.draw_series([Circle::new((p50, y), 5, color.filled())])?;
-        let text = format!("{}: {} {unit}", row.name, number(spread.p50));
-        let text = Text::new(text, (least / 1.25, y + 0.55), ("sans-serif", 13));
+        let text = format!("{}: {} {unit}", row.name, number(spread.p50)).replace('`', "");
+        let text = Text::new(text, (left, y + 0.55), ("sans-serif", 13));
         chart.draw_series([text])?;
     }
     Ok(())
