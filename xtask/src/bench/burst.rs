@@ -315,12 +315,17 @@ fn findings(n: usize, bursts: Vec<Outcome>, alone: Vec<f64>) -> Result<Findings>
     let name = "processor time of a VMM for claim and first command, alone (floor)";
     found.spread(name, "ms of a processor", alone)?;
     found.targets = targets(n, &bursts, mean * n as f64)?;
-    found.curves = vec![Curves {
-        title: "create to first command".to_owned(),
-        x: format!("% of {n} sandboxes that have run theirs"),
-        y: "ms".to_owned(),
-        lines: bursts.iter().map(Outcome::line).collect(),
-    }];
+    // What a pool saves is so much that one picture would show only one of both.
+    let (with, without): (Vec<_>, Vec<_>) = bursts.iter().partition(|burst| burst.pool > 0);
+    found.curves = [("with a pool", with), ("without", without)]
+        .into_iter()
+        .map(|(pool, bursts)| Curves {
+            title: format!("create to first command, {pool}"),
+            x: format!("% of {n} sandboxes that have run theirs"),
+            y: "ms".to_owned(),
+            lines: bursts.into_iter().map(Outcome::line).collect(),
+        })
+        .collect();
     Ok(found)
 }
 
