@@ -90,6 +90,8 @@ impl Container {
                 .arg(self.directory.join("storage"))
                 .arg("--runroot")
                 .arg(state)
+                .arg("--tmpdir")
+                .arg(self.directory.join("tmp"))
                 // Nothing of the machine's own podman is touched.
                 .args(["--storage-driver", "vfs", "--runtime", "crun"])
                 .args(["--cgroup-manager", "cgroupfs", "--events-backend", "none"])
