@@ -238,6 +238,9 @@ codes! {
     RestoreTransient = "RESTORE_TRANSIENT", 503,
         "The VM could not be brought up from its snapshot; nothing was changed.",
         "Try again; look at the server's log when it stays.";
+    ImageUnavailable = "IMAGE_UNAVAILABLE", 503,
+        "The template's image is not whole on its host and cannot be fetched again now.",
+        "Try again later, or build the template again; the server's log says what is wrong.";
     NoCapacity = "NO_CAPACITY", 503,
         "No host has room for this now.",
         "Try again later.";
@@ -258,6 +261,7 @@ impl ErrorCode {
             | Self::PortNotServed
             | Self::SandboxUnreachable
             | Self::SandboxStarting
+            | Self::ImageUnavailable
             | Self::NoCapacity
             | Self::RateLimited
             | Self::SandboxWaking

@@ -211,6 +211,7 @@ impl From<HostError> for Failure {
             | HostError::NoFirecracker(_)
             | HostError::NoKvm(_)
             | HostError::Setting(_) => ErrorCode::Internal,
+            HostError::Image(_) => ErrorCode::ImageUnavailable,
             HostError::NotRunning => ErrorCode::SandboxNotRunning,
             HostError::UnknownSnapshot(_) => ErrorCode::NotFound,
             HostError::DamagedSnapshot(_) => ErrorCode::SnapshotDamaged,

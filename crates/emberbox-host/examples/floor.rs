@@ -9,7 +9,9 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use emberbox_core::Shape;
-use emberbox_host::{AcceleratorChoice, EngineChoice, Host, HostConfig, PoolConfig};
+use emberbox_host::{
+    AcceleratorChoice, ArtifactsConfig, EngineChoice, Host, HostConfig, PoolConfig,
+};
 use emberbox_image::{BASE_TEMPLATE, Home};
 use emberbox_runtime::jail::{Launcher, become_jail_if_asked};
 
@@ -38,6 +40,7 @@ async fn measure() -> Result<(), Box<dyn Error>> {
         allowed_private: Vec::new(),
         slot_pool: 2,
         pool: PoolConfig::OFF,
+        artifacts: ArtifactsConfig::default(),
     };
     let (host, _events) = Host::open(config).await?;
     for line in std::io::stdin().lines() {

@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use emberbox_core::lifecycle::{Command, Event, Fact};
 use emberbox_core::{SandboxState, Shape, SnapshotId, Step, VmId, step};
 use emberbox_guest::client::GuestClient;
+use emberbox_image::Artifacts;
 use emberbox_runtime::net::{Slot, SlotPool};
 use emberbox_runtime::{Engine, ExitReason, Vm};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -47,6 +48,7 @@ pub(crate) struct Parts {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) slots: Arc<SlotPool>,
     pub(crate) seeds: Seeds,
+    pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) ledger: Ledger,
     pub(crate) secret: HostSecret,
     pub(crate) snapshots: Arc<Snapshots>,

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use emberbox_core::{BuildErrorCode, BuildId, BuildSpec, BuildState};
@@ -26,6 +27,7 @@ use crate::actor::{Parts, report};
 use crate::{Host, HostError};
 
 mod base;
+mod distribute;
 mod guest;
 mod lines;
 mod prove;
@@ -155,38 +157,56 @@ impl Host {
         built.unwrap_or_else(|error| Err(BuildFailure::internal("go on with it", &error)))
     }
 
-    /// Removes an image, and the layers that no other image needs. Sandboxes
-    /// that run from it go on. Idempotent.
+    /// Removes an image, here and in the artifact source, and the layers that
+    /// no other image needs. Sandboxes that run from it go on. Idempotent.
     pub async fn remove_image(&self, image: &str) -> Result<(), HostError> {
         let parts = Arc::clone(&self.parts);
-        let image = image.to_owned();
-        let removed = spawn_blocking(move || parts.remove_image(&image)).await;
-        removed.map_err(HostError::start)?
+        let name = image.to_owned();
+        let removed = spawn_blocking(move || parts.remove_image(&name)).await;
+        removed.map_err(HostError::start)??;
+        Ok(self.parts.withdraw(image).await?)
+    }
+
+    /// Removes what builds left that ended with their process.
+    pub(crate) async fn sweep_builds(&self) -> Result<(), HostError> {
+        let home = self.parts.seeds.home();
+        let doubted = emberbox_image::sweep_builds(home).map_err(HostError::start)?;
+        // Also without one: there may be layers that nobody needs.
+        for image in doubted.iter().map(String::as_str).chain([""]) {
+            self.parts.remove_image(image)?;
+        }
+        for image in &doubted {
+            // A host opens without its artifact source as well.
+            if let Err(error) = self.parts.withdraw(image).await {
+                let error = report(&error);
+                tracing::warn!(
+                    image,
+                    error,
+                    "an image that is not proven stays in the source"
+                );
+            }
+        }
+        Ok(())
     }
 }
 
 impl Parts {
-    fn remove_image(&self, image: &str) -> Result<(), HostError> {
+    /// Removes an image from this host.
+    pub(crate) fn remove_image(&self, image: &str) -> Result<(), HostError> {
         let home = self.seeds.home();
         if let Ok(Some(images)) = emberbox_image::images(home, image) {
             self.seeds.forget(&images).map_err(HostError::start)?;
         }
-        let records = self.ledger.records().map_err(HostError::start)?;
-        let running = records.into_iter().flat_map(|record| record.images.layers);
-        let paused = self.snapshots.layers().map_err(HostError::start)?;
-        let in_use: Vec<_> = running.chain(paused).collect();
+        let in_use = self.layers_in_use()?;
         emberbox_image::remove_image(home, image, &in_use).map_err(HostError::start)
     }
 
-    /// Removes what builds left that ended with their process.
-    pub(crate) fn sweep_builds(&self) -> Result<(), HostError> {
-        let home = self.seeds.home();
-        let doubted = emberbox_image::sweep_builds(home).map_err(HostError::start)?;
-        // Also without one: there may be layers that nobody needs.
-        for image in doubted.iter().map(String::as_str).chain([""]) {
-            self.remove_image(image)?;
-        }
-        Ok(())
+    /// The layers that VMs and snapshots of this host need.
+    pub(crate) fn layers_in_use(&self) -> Result<Vec<PathBuf>, HostError> {
+        let records = self.ledger.records().map_err(HostError::start)?;
+        let running = records.into_iter().flat_map(|record| record.images.layers);
+        let paused = self.snapshots.layers().map_err(HostError::start)?;
+        Ok(running.chain(paused).collect())
     }
 }
 
@@ -237,6 +257,10 @@ impl Work {
         }
         let dir = Arc::clone(&self.dir);
         blocking("finish", move || dir.vouch()).await?;
+        // It may go itself only once it is vouched for and not pinned.
+        let (host, dir) = (Arc::clone(&self.host), self.dir);
+        drop(dir);
+        host.keep_to_budget().await;
         Ok(BuiltImage {
             image: image.name,
             digest: image.digest,
@@ -272,7 +296,7 @@ impl Work {
         self.enter(BuildState::Certifying).await?;
         self.certify(image).await?;
         self.enter(BuildState::Distributing).await?;
-        self.unless_cancelled(async { Ok(()) }).await
+        self.distribute(image).await
     }
 
     async fn enter(&self, state: BuildState) -> Result<(), BuildFailure> {

@@ -18,6 +18,7 @@ use emberbox_runtime::{BootImages, Engine};
 use serde::{Deserialize, Serialize};
 
 use crate::actor::report;
+use crate::artifacts::ArtifactsConfig;
 use crate::host::HostError;
 
 /// Which accelerator an operator wants.
@@ -113,6 +114,8 @@ pub struct HostConfig {
     pub slot_pool: usize,
     /// VMs kept ready.
     pub pool: PoolConfig,
+    /// Where images are published and fetched from.
+    pub artifacts: ArtifactsConfig,
 }
 
 /// How many VMs are restored before anybody asks for one.

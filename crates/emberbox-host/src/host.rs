@@ -10,7 +10,7 @@ use std::time::Duration;
 use emberbox_core::{SandboxId, Shape, SnapshotId, VmId};
 use emberbox_guest::Token;
 use emberbox_guest::client::GuestClient;
-use emberbox_image::GuestImages;
+use emberbox_image::{ArtifactError, GuestImages};
 use emberbox_runtime::disk;
 use emberbox_runtime::net::{Dialer, NetConfig, NetworkUse, SlotPool};
 use emberbox_runtime::seed::{COLD_BOOT, SeedFiles};
@@ -168,6 +168,9 @@ pub enum HostError {
     /// No image of this name is installed here.
     #[error("image {0} is not installed on this host")]
     UnknownImage(String),
+    /// The image cannot be made whole on this host.
+    #[error("the image cannot be used: {0}")]
+    Image(#[from] ArtifactError),
     /// The VM does not run here.
     #[error("the VM is not running")]
     NotRunning,
@@ -253,9 +256,13 @@ impl Host {
         config: HostConfig,
     ) -> Result<(Arc<Self>, mpsc::Receiver<HostEvent>), HostError> {
         let instance = config::instance(&config.data_dir).map_err(HostError::start)?;
-        let images = emberbox_image::images(&config.home, &config.default_image)
+        let artifacts = Arc::new(config.artifacts.open(config.home.clone())?);
+        let held = artifacts.ensure(&config.default_image).await?;
+        let default = &config.default_image;
+        let images = emberbox_image::images(&config.home, default)
             .map_err(HostError::start)?
-            .ok_or_else(|| HostError::UnknownImage(config.default_image.clone()))?;
+            .ok_or_else(|| HostError::UnknownImage(default.clone()))?;
+        drop(held);
         let engine = config::engine(&config, instance, &boot_images(&images)).await?;
 
         let mut net = NetConfig::new(instance);
@@ -276,7 +283,9 @@ impl Host {
             Arc::clone(&engine),
             Arc::clone(&slots),
             ledger.clone(),
+            Arc::clone(&artifacts),
         );
+        seeds.sweep().map_err(HostError::start)?;
         let compatibility = engine.describe().snapshot_compatibility.clone();
         let snapshots =
             Snapshots::open(&config.data_dir, compatibility).map_err(HostError::start)?;
@@ -286,6 +295,7 @@ impl Host {
             snapshots: Arc::new(snapshots),
             slots,
             seeds,
+            artifacts,
             ledger,
             secret,
             last_network_use: LastNetworkUse::default(),
@@ -304,7 +314,8 @@ impl Host {
             data_dir,
         });
         host.adopt_or_reap().await?;
-        host.parts.sweep_builds()?;
+        host.sweep_builds().await?;
+        host.keep_to_budget().await;
         if pool.is_on() {
             pool.expect(&Kind {
                 image: config.default_image,
@@ -325,9 +336,10 @@ impl Host {
         )
     }
 
-    /// Takes the seed of an image and shape unless there is one.
+    /// Takes the seed of an image and shape unless there is one, here or in the
+    /// artifact source.
     pub async fn seed(&self, image: &str, shape: Shape) -> Result<(), HostError> {
-        let images = self.images(image)?;
+        let (images, _held) = self.ready(image, shape).await?;
         self.parts.seeds.ensure(&images, shape).await.map(drop)
     }
 
@@ -406,6 +418,11 @@ impl Host {
         if let Some(prepared) = self.pool.claim(&request.vm, &kind) {
             return prepared.claim(request).await;
         }
+        // Held until the VM's record says that it needs the image.
+        let _held = match request.origin {
+            Origin::Image => Some(self.ready(&request.image, request.shape).await?),
+            Origin::Snapshot { .. } => None,
+        };
         let admit = || self.admit(&request.vm, request.shape, &request.origin);
         let (actor, _handle) = match admit() {
             // Prepared VMs give way.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`host`] | what may be asked of a host |
 //! | [`build`] | how an image is built |
+//! | `artifacts` | what is published, and fetched before it is booted |
 //! | [`config`] | how it is set up, and which engine it gets |
 //! | `last_use` | what the networks of ended VMs carried |
 //! | `ledger` | what it owns, so that it is found after a crash |
@@ -24,6 +25,7 @@
 //! task owns each VM; a guest is given its identity exactly once per life.
 
 mod actor;
+mod artifacts;
 pub mod build;
 mod capacity;
 pub mod config;
@@ -37,6 +39,7 @@ mod snapshots;
 mod timeline;
 mod turns;
 
+pub use artifacts::{ArtifactsConfig, SourceConfig};
 pub use build::{
     BuildEvent, BuildFailure, BuildRequest, BuiltImage, RegistryAccess, RegistryCredentials,
 };

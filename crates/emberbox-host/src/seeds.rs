@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! HOME/seeds/KEY/{memory,state,scratch.ext4,manifest.json}
+//!               /artifacts.json   what its files are, once it was published
+//!           /KEY.unfinished/      being made or fetched; removed when a host opens
 //! ```
 //!
 //! `KEY` is a digest of everything a snapshot depends on: guest images, engine
@@ -19,7 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use emberbox_core::{Shape, VmId};
 use emberbox_guest::{App, ExecSpec};
-use emberbox_image::{GuestImages, Home, TemplateApp};
+use emberbox_image::{ArtifactError, Artifacts, GuestImages, Home, Lock, Sent, TemplateApp};
 use emberbox_runtime::net::SlotPool;
 use emberbox_runtime::seed::{self, SeedFiles};
 use emberbox_runtime::{Engine, EngineDescription};
@@ -28,8 +30,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::actor::report;
 use crate::host::{HostError, boot_images};
 use crate::ledger::{Ledger, Record};
+
+mod published;
+
+use published::{PublishedSeeds, SeedFacts};
 
 /// Seeds kept in one home. A default one takes 150 to 250 MB of disk; the one
 /// that was not used for longest goes.
@@ -43,6 +50,7 @@ const APP_READY: Duration = Duration::from_secs(300);
 const READY_TRY: Duration = Duration::from_secs(20);
 
 const MANIFEST: &str = "manifest.json";
+const UNFINISHED: &str = "unfinished";
 
 /// Bumped when the meaning of a seed's files changes.
 const GENERATION: u32 = 1;
@@ -62,6 +70,7 @@ pub(crate) struct Seeds {
     engine: Arc<dyn Engine>,
     slots: Arc<SlotPool>,
     ledger: Ledger,
+    published: PublishedSeeds,
     /// One at a time: a seed costs a cold boot's work.
     turn: Semaphore,
 }
@@ -72,14 +81,32 @@ impl Seeds {
         engine: Arc<dyn Engine>,
         slots: Arc<SlotPool>,
         ledger: Ledger,
+        artifacts: Arc<Artifacts>,
     ) -> Self {
         Self {
             home,
             engine,
             slots,
             ledger,
+            published: PublishedSeeds::new(artifacts),
             turn: Semaphore::new(1),
         }
+    }
+
+    /// Removes what was being made or fetched when its process ended.
+    pub(crate) fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.home.seeds())? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|kind| kind != UNFINISHED) {
+                continue;
+            }
+            let lock = self.home.try_lock(&lock_name(&path.with_extension("")));
+            // Another server may be at it.
+            if lock.map_err(io::Error::other)?.is_some() {
+                fs::remove_dir_all(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where images and seeds live.
@@ -94,6 +121,79 @@ impl Seeds {
         // Its time is when it was last used; eviction goes by it.
         let _ = manifest.set_modified(SystemTime::now());
         Some(SeedFiles::in_dir(&dir))
+    }
+
+    /// Describes a seed, and publishes it if there is a source. Nothing is done
+    /// if there is no seed.
+    pub(crate) async fn publish(
+        &self,
+        images: &GuestImages,
+        shape: Shape,
+    ) -> Result<Sent, ArtifactError> {
+        if self.find(images, shape).is_none() {
+            return Ok(Sent::default());
+        }
+        let (facts, dir) = (self.facts(images, shape), self.dir(images, shape));
+        self.published.publish(&images.template, facts, &dir).await
+    }
+
+    /// Sees to it that what [`Seeds::find`] gives is sound: removes a seed that
+    /// is damaged, and fetches one that fits if there is none here. A seed is
+    /// an optimisation: failures are only told.
+    pub(crate) async fn make_ready(&self, images: &GuestImages, shape: Shape) {
+        let image = &images.template;
+        if let Err(error) = self.remove_unsound(images, shape).await {
+            tracing::warn!(image, error = report(&error), "a seed cannot be checked");
+        }
+        let facts = self.facts(images, shape);
+        if self.find(images, shape).is_some() || !self.published.is_first_look(image, &facts) {
+            return;
+        }
+        if let Err(error) = self.fetch(images, shape, &facts).await {
+            let error = report(&error);
+            tracing::warn!(image, error, "a seed cannot be fetched; it is taken anew");
+        }
+    }
+
+    async fn remove_unsound(&self, images: &GuestImages, shape: Shape) -> Result<(), HostError> {
+        let dir = self.dir(images, shape);
+        if self.published.is_sound(&dir).await? {
+            return Ok(());
+        }
+        tracing::warn!(seed = %dir.display(), "a seed is damaged, removing it");
+        let facts = self.facts(images, shape);
+        self.published.look_again(&images.template, &facts);
+        remove_seed(&dir).map_err(HostError::start)
+    }
+
+    /// Two that want the same seed fetch it once.
+    async fn fetch(
+        &self,
+        images: &GuestImages,
+        shape: Shape,
+        facts: &SeedFacts,
+    ) -> Result<(), HostError> {
+        let dir = self.dir(images, shape);
+        let _lock = self.lock(&dir).await?;
+        if self.find(images, shape).is_some() {
+            return Ok(());
+        }
+        self.evict().map_err(HostError::start)?;
+        let unfinished = Unfinished::create(&dir).map_err(HostError::start)?;
+        let fetched = self
+            .published
+            .fetch(&images.template, facts, unfinished.path());
+        if fetched.await? {
+            self.write_manifest(images, shape, unfinished.path())
+                .map_err(HostError::start)?;
+            fs::rename(unfinished.path(), &dir).map_err(HostError::start)?;
+            tracing::info!(images = images.digest, %shape, "seed fetched");
+        }
+        Ok(())
+    }
+
+    fn facts(&self, images: &GuestImages, shape: Shape) -> SeedFacts {
+        SeedFacts::new(&self.home, images, self.engine.describe(), shape)
     }
 
     /// Takes the seed unless there is one already.
@@ -119,10 +219,7 @@ impl Seeds {
             return Ok(files);
         }
         let dir = self.dir(images, shape);
-        let lock_name = format!("seed-{}", name_of(&dir));
-        let home = self.home.clone();
-        let lock = tokio::task::spawn_blocking(move || home.lock(&lock_name)).await;
-        let _lock = lock.map_err(HostError::start)?.map_err(HostError::start)?;
+        let _lock = self.lock(&dir).await?;
         // Another server may have taken it meanwhile.
         if let Some(files) = self.find(images, shape) {
             return Ok(files);
@@ -131,6 +228,13 @@ impl Seeds {
         self.take(images, shape, &dir, cancel).await?;
         tracing::info!(images = images.digest, %shape, "seed taken");
         Ok(SeedFiles::in_dir(&dir))
+    }
+
+    /// Held by whoever makes or fetches the seed of this directory.
+    async fn lock(&self, dir: &Path) -> Result<Lock, HostError> {
+        let (home, name) = (self.home.clone(), lock_name(dir));
+        let lock = tokio::task::spawn_blocking(move || home.lock(&name)).await;
+        lock.map_err(HostError::start)?.map_err(HostError::start)
     }
 
     async fn take(
@@ -149,22 +253,22 @@ impl Seeds {
             slot: slot.index(),
             claimed: false,
         };
-        // The lock is ours: what stands here was left by a crash.
-        let unfinished = dir.with_extension("unfinished");
+        // Goes after the VM that writes into it.
+        let mut unfinished = None;
         let taken = cancel.run_until_cancelled(async {
             self.ledger.put(&record).map_err(HostError::start)?;
-            let _ = fs::remove_dir_all(&unfinished);
-            fs::create_dir(&unfinished).map_err(HostError::start)?;
+            let made = Unfinished::create(dir).map_err(HostError::start)?;
+            let unfinished = unfinished.insert(made);
             let spec = self.ledger.spec(&record, Arc::clone(&slot));
             emberbox_image::make_scratch(&spec.scratch, shape.disk_mib)
                 .map_err(HostError::start)?;
-            let files = SeedFiles::in_dir(&unfinished);
+            let files = SeedFiles::in_dir(unfinished.path());
             seed::take(&*self.engine, &spec, images.app.as_ref().map(app), &files)
                 .await
                 .map_err(HostError::start)?;
-            self.write_manifest(images, shape, &unfinished)
+            self.write_manifest(images, shape, unfinished.path())
                 .map_err(HostError::start)?;
-            fs::rename(&unfinished, dir).map_err(HostError::start)
+            fs::rename(unfinished.path(), dir).map_err(HostError::start)
         });
         let taken = match taken.await {
             Some(taken) => taken,
@@ -174,7 +278,7 @@ impl Seeds {
                 Err(HostError::start("the seed is not wanted any more"))
             }
         };
-        let _ = fs::remove_dir_all(&unfinished);
+        drop(unfinished);
         self.slots.discard(&slot).await.map_err(HostError::start)?;
         self.ledger.remove(&record.vm).map_err(HostError::start)?;
         taken
@@ -190,8 +294,7 @@ impl Seeds {
             };
             let manifest: serde_json::Value = serde_json::from_slice(&text)?;
             if manifest["images"] == *images.digest {
-                fs::remove_file(dir.join(MANIFEST))?;
-                fs::remove_dir_all(dir)?;
+                remove_seed(&dir)?;
             }
         }
         Ok(())
@@ -236,9 +339,7 @@ impl Seeds {
         seeds.sort();
         let surplus = (seeds.len() + 1).saturating_sub(MAX_SEEDS);
         for (_, dir) in seeds.into_iter().take(surplus) {
-            // The manifest first: without it the seed is not found any more.
-            fs::remove_file(dir.join(MANIFEST))?;
-            fs::remove_dir_all(dir)?;
+            remove_seed(&dir)?;
         }
         Ok(())
     }
@@ -261,6 +362,52 @@ pub(crate) fn app(app: &TemplateApp) -> App {
             .map(|ready| command(ready, millis(READY_TRY))),
         patience_ms: millis(APP_READY),
     }
+}
+
+/// A seed's directory that is being filled. It goes when this is dropped,
+/// unless it has its final name by then.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    /// The lock is the caller's: what stands here was left by a crash.
+    fn create(dir: &Path) -> io::Result<Self> {
+        let path = dir.with_extension(UNFINISHED);
+        remove_dir(&path)?;
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // What stays is swept by the next start.
+        let _ = remove_dir(&self.0);
+    }
+}
+
+/// The manifest first: without it the seed is not found any more. Idempotent:
+/// two may find the same seed damaged.
+fn remove_seed(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(dir.join(MANIFEST)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    remove_dir(dir)
+}
+
+fn remove_dir(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn lock_name(dir: &Path) -> String {
+    format!("seed-{}", name_of(dir))
 }
 
 fn name_of(dir: &Path) -> String {

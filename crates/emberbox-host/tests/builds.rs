@@ -10,17 +10,21 @@ mod builds {
     pub(crate) mod rig;
 }
 
+use std::fs;
+use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use emberbox_core::{BuildErrorCode, BuildId, BuildState};
 use emberbox_host::build::BuildEvent;
+use emberbox_host::{ArtifactsConfig, SourceConfig};
+use emberbox_image::Home;
 use emberbox_runtime::jail::become_jail_if_asked;
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use builds::rig::{Rig, run, spec};
+use builds::rig::{Rig, link_home, run, spec};
 
 /// A build boots several VMs; a loaded machine takes many times that.
 const TEST: Duration = Duration::from_secs(900);
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         a_spec_becomes_an_image_that_boots_with_its_app,
         what_fails_says_why_and_leaves_nothing,
         a_cancelled_build_leaves_nothing,
+        an_image_built_on_one_host_boots_on_another,
     ];
     let trials = trials
         .into_iter()
@@ -250,4 +255,91 @@ async fn a_cancelled_build_leaves_nothing() {
         assert_eq!(rig.built_images(), [] as [String; 0], "{when:?}");
     }
     rig.close().await;
+}
+
+async fn an_image_built_on_one_host_boots_on_another() {
+    // Beside the images, so that links and clones work.
+    let dir = tempfile::tempdir_in(Home::default_path()).unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let artifacts = || ArtifactsConfig {
+        source: Some(SourceConfig::Directory(at("source"))),
+        max_bytes: None,
+    };
+    link_home(&at("a"));
+    let a = Rig::open_with(&at("a"), artifacts()).await;
+    let fields = json!({
+        "steps": [{ "run": format!("echo made > /srv/made # {}", BuildId::generate()) }],
+        "startCmd": "exec python3 -m http.server 8000 --directory /srv",
+        "readyCmd": "curl -fs http://localhost:8000/made",
+    });
+    // What cannot be published is no image.
+    fs::rename(at("source"), at("elsewhere")).unwrap();
+    fs::write(at("source"), "no directory").unwrap();
+    let (_, failed) = a.build(spec(fields.clone())).await;
+    let failure = failed.unwrap_err();
+    assert_eq!(
+        failure.code,
+        BuildErrorCode::DistributionFailed,
+        "{failure}"
+    );
+    assert!(failure.message.contains("artifact source"), "{failure}");
+    assert_eq!(a.built_images(), [] as [String; 0]);
+    fs::remove_file(at("source")).unwrap();
+    fs::rename(at("elsewhere"), at("source")).unwrap();
+
+    let distributing = BuildEvent::Entered(BuildState::Distributing);
+    let failure = a.cancel_at(spec(fields.clone()), &distributing).await;
+    assert_eq!(failure.code, BuildErrorCode::BuildCancelled);
+    assert_eq!(a.built_images(), [] as [String; 0]);
+
+    let (events, built) = a.build(spec(fields)).await;
+    let built = built.unwrap();
+    let published = events.iter().any(|event| {
+        matches!(event, BuildEvent::Output { step: None, line } if line.starts_with("published: "))
+    });
+    assert!(published, "{events:?}");
+    a.leave().await;
+
+    // Nothing is here but what is fetched, the seed included: it is restored.
+    let b = Rig::open_with(&at("b"), artifacts()).await;
+    assert!(!b.host.has_image(&built.image));
+    let child = b
+        .build(spec(json!({ "from": built.image })))
+        .await
+        .1
+        .unwrap();
+    assert_ne!(child.image, built.image);
+    assert!(b.host.has_image(&built.image));
+    let vm = b.create(&built.image).await;
+    assert_eq!(
+        run(&b, &vm, "curl -fs http://localhost:8000/made").await,
+        "made"
+    );
+    b.host.destroy(&vm).await.unwrap();
+
+    // What was damaged meanwhile, image and seed, is fetched again.
+    let home = Home::open(at("b")).unwrap();
+    let images = emberbox_image::images(&home, &built.image)
+        .unwrap()
+        .unwrap();
+    let shape = spec(json!({})).shape();
+    let seed = b.host.seed_files(&built.image, shape).unwrap();
+    for (path, offset) in [
+        (&images.layers[0], 600 << 20),
+        (&seed.snapshot.memory, 64 << 20),
+    ] {
+        // Not the file that A has as well.
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.write_all_at(b"damage", offset).unwrap();
+    }
+    let vm = b.create(&built.image).await;
+    assert_eq!(run(&b, &vm, "cat /srv/made").await, "made");
+    b.host.destroy(&vm).await.unwrap();
+
+    // Removed, it is gone from the source as well.
+    let described = at("source").join("images").join(&built.image);
+    assert!(described.join("image.json").exists());
+    b.host.remove_image(&built.image).await.unwrap();
+    assert!(!described.join("image.json").exists());
+    b.leave().await;
 }

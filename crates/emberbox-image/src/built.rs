@@ -17,6 +17,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::artifact;
 use crate::build_dir::BuildDir;
 use crate::digest;
 use crate::error::ImageError;
@@ -31,7 +32,7 @@ const STEP: &str = ".step-";
 const REMOVED: &str = ".removed-";
 
 /// Held while images and layers come and go.
-const LOCK: &str = "built";
+pub(crate) const LOCK: &str = "built";
 
 /// The layers a build works with.
 const PINS: &str = "pins.json";
@@ -156,8 +157,8 @@ pub fn publish_image(
         .map(|layer| Path::new("rootfs").join(&layer.file))
         .collect();
     let mut manifest = Manifest::built(layers, stack.env.clone(), app, boot);
-    let digest = digest::of_bytes(&to_json(&manifest));
-    manifest.name = format!("{BUILT}{}", digest::short(&digest));
+    let digest = digest_of(&manifest);
+    manifest.name = name_of(&manifest);
     let path = home.rootfs().join(format!("{}.json", manifest.name));
     let known = path.is_file();
     write(&path, &to_json(&manifest))?;
@@ -165,6 +166,26 @@ pub fn publish_image(
         name: manifest.name,
         digest,
         known,
+    })
+}
+
+/// The digest of what an image is, whatever its name.
+fn digest_of(manifest: &Manifest) -> String {
+    let mut nameless = manifest.clone();
+    nameless.name.clear();
+    digest::of_bytes(&to_json(&nameless))
+}
+
+/// The name that a build's image has to have.
+pub(crate) fn name_of(manifest: &Manifest) -> String {
+    format!("{BUILT}{}", digest::short(&digest_of(manifest)))
+}
+
+/// Whether this is the name of an image that a build made.
+#[must_use]
+pub fn is_built(image: &str) -> bool {
+    image.strip_prefix(BUILT).is_some_and(|digits| {
+        !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
     })
 }
 
@@ -183,10 +204,7 @@ pub struct PublishedImage {
 /// layers that VMs and snapshots of this host need; they go later. Idempotent.
 pub fn remove_image(home: &Home, image: &str, in_use: &[PathBuf]) -> Result<(), ImageError> {
     let _lock = home.lock(LOCK)?;
-    let is_ours = image.strip_prefix(BUILT).is_some_and(|digits| {
-        !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
-    });
-    if is_ours {
+    if is_built(image) {
         let rootfs = home.rootfs();
         let manifest = rootfs.join(format!("{image}.json"));
         let removed = rootfs.join(format!("{REMOVED}{image}.json"));
@@ -196,6 +214,7 @@ pub fn remove_image(home: &Home, image: &str, in_use: &[PathBuf]) -> Result<(), 
             }
             Ok(()) | Err(_) => {}
         }
+        remove(&artifact::described_at(home, image))?;
     }
     collect(home, in_use)
 }
@@ -275,7 +294,7 @@ fn step_file(home: &Home, key: &str) -> PathBuf {
 }
 
 /// The layers that builds work with.
-fn pinned(home: &Home) -> Result<Vec<String>, ImageError> {
+pub(crate) fn pinned(home: &Home) -> Result<Vec<String>, ImageError> {
     let dir = home.builds();
     let mut pinned = Vec::new();
     for entry in fs::read_dir(&dir).map_err(ImageError::io("list", &dir))? {
@@ -304,7 +323,7 @@ fn records(home: &Home, prefix: &str) -> Result<Vec<PathBuf>, ImageError> {
 }
 
 /// Replaces a small file, atomically.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
     let temporary = path.with_extension("new");
     fs::write(&temporary, bytes).map_err(ImageError::io("write", &temporary))?;
     fs::rename(&temporary, path).map_err(ImageError::io("rename", &temporary))

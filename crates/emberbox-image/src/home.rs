@@ -14,7 +14,7 @@ use crate::progress::Progress;
 /// The start of every temporary name.
 const TEMPORARY: &str = ".tmp-";
 
-const DIRECTORIES: [&str; 9] = [
+const DIRECTORIES: [&str; 10] = [
     "kernels",
     "initramfs",
     "rootfs",
@@ -23,6 +23,7 @@ const DIRECTORIES: [&str; 9] = [
     "packages",
     "builds",
     "blobs",
+    "fetch",
     "locks",
 ];
 
@@ -111,6 +112,12 @@ impl Home {
         self.root.join("blobs")
     }
 
+    /// Files of images on their way from an artifact source.
+    #[must_use]
+    pub fn fetch(&self) -> PathBuf {
+        self.root.join("fetch")
+    }
+
     /// Where builds of templates work; what is here is of one that goes on.
     #[must_use]
     pub fn builds(&self) -> PathBuf {
@@ -123,6 +130,16 @@ impl Home {
         let (file, path) = self.lock_file(name)?;
         file.lock().map_err(ImageError::io("lock", &path))?;
         Ok(Lock { _file: file })
+    }
+
+    /// Takes the lock called `name`; none if somebody has it.
+    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, ImageError> {
+        let (file, path) = self.lock_file(name)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(ImageError::io("lock", &path)(source)),
+        }
     }
 
     fn lock_file(&self, name: &str) -> Result<(File, PathBuf), ImageError> {

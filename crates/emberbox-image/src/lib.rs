@@ -16,13 +16,17 @@
 //! build leaves carries a temporary name, and the next build removes it; an
 //! image that is there already is found without network and without a build.
 //!
+//! Images go to an artifact source, and come from it, in pieces that are named
+//! by their content (`artifact`); what is not as described is not booted.
+//!
 //! No byte of an image that somebody else made becomes a file of this machine:
 //! it goes from the archive into the layer (`archive`, `tree`, `erofs`).
 //!
-//! All calls but [`pull`] block; call them from a blocking thread.
+//! All calls that are not `async` block; call them from a blocking thread.
 
 mod apt;
 mod archive;
+mod artifact;
 mod base;
 mod build_dir;
 mod built;
@@ -45,10 +49,13 @@ mod template;
 mod tree;
 
 pub use archive::ArchiveError;
+pub use artifact::{
+    Artifact, ArtifactError, ArtifactSet, ArtifactSource, Artifacts, HeldImage, S3Access, Sent,
+};
 pub use base::NAME as BASE_TEMPLATE;
 pub use build_dir::{BuildDir, sweep_builds};
 pub use built::{
-    PublishedImage, Stack, publish_image, remember, remembered, remove_image, step_key,
+    PublishedImage, Stack, is_built, publish_image, remember, remembered, remove_image, step_key,
 };
 pub use error::ImageError;
 pub use home::{Home, Lock};

@@ -339,7 +339,7 @@ impl Source {
 }
 
 /// What TLS is done with, unless somebody has said it before.
-fn trust() {
+pub(crate) fn trust() {
     let _said_already = rustls::crypto::ring::default_provider().install_default();
 }
 
@@ -351,13 +351,14 @@ fn is_ours(architecture: &str) -> bool {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+/// Runs blocking work of this crate.
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, ImageError> {
     let done = spawn_blocking(work).await;
     done.unwrap_or_else(|panic| {
         Err(ImageError::Io {
-            doing: "pack an image".to_owned(),
+            doing: "work on images".to_owned(),
             source: io::Error::other(panic),
         })
     })

@@ -64,7 +64,7 @@ pub struct EnsureRequest<'a> {
 }
 
 /// `rootfs/NAME.json`. Paths are relative to the home, so that it can move.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     pub(crate) name: String,
     #[serde(flatten)]
@@ -78,7 +78,7 @@ pub(crate) struct Manifest {
 }
 
 /// What boots below the layers.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Boot {
     /// Files of its own.
@@ -108,6 +108,26 @@ impl Manifest {
             env,
             app,
         }
+    }
+
+    /// The template whose kernel and agent it boots, if they are not its own.
+    pub(crate) fn boots_like(&self) -> Option<&str> {
+        match &self.boot {
+            Boot::Own { .. } => None,
+            Boot::Like { boot } => Some(boot),
+        }
+    }
+
+    /// Every file it names, relative to the home.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.layers.clone();
+        match &self.boot {
+            Boot::Own {
+                kernel, initramfs, ..
+            } => files.extend([kernel.clone(), initramfs.clone()]),
+            Boot::Like { .. } => {}
+        }
+        files
     }
 
     /// The names of its layers' files.
@@ -242,7 +262,7 @@ pub fn ensure(
 }
 
 /// Whether this can be a template's name, and thus a file name of ours.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     name.len() <= NAME_BYTES
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name

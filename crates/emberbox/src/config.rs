@@ -16,12 +16,14 @@ use emberbox_runtime::firecracker::CpuTemplate;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
+mod artifacts;
 mod billing;
 mod builds;
 mod pool;
 mod preview;
 mod tls;
 
+use artifacts::Artifacts;
 use pool::Pool;
 use tls::TlsConfig;
 
@@ -51,6 +53,7 @@ pub(crate) struct Config {
     pub(crate) billing: BillingSettings,
     /// How templates are built.
     pub(crate) builds: BuildSettings,
+    pub(crate) artifacts: Artifacts,
 }
 
 /// The HTTP server.
@@ -240,6 +243,7 @@ impl Config {
             }
         }
         self.pool.check()?;
+        self.artifacts.check()?;
         self.check_tls()?;
         preview::check(&self.preview)?;
         billing::check(&self.billing)?;

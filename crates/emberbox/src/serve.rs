@@ -87,7 +87,7 @@ async fn serve(arguments: &cli::Serve, config: &Config, data_dir: &DataDir) -> R
     key_file.fill(&store).await?;
 
     let home = Home::open(Home::default_path()).context("cannot open EMBERBOX_HOME")?;
-    let (host, events) = Host::open(host_config(config, home, data_dir))
+    let (host, events) = Host::open(host_config(config, home, data_dir)?)
         .await
         .context("cannot open the host; `emberbox doctor` says what is missing")?;
     let settings = Settings {

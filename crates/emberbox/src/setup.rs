@@ -58,7 +58,7 @@ async fn seed(config: &Config, home: &Home, steps: &Steps) -> Result<()> {
         // One VM, one slot.
         slot_pool: 1,
         pool: PoolConfig::OFF,
-        ..host_config(config, home.clone(), &data_dir)
+        ..host_config(config, home.clone(), &data_dir)?
     })
     .await
     .context("cannot open the host")?;
@@ -73,8 +73,8 @@ async fn seed(config: &Config, home: &Home, steps: &Steps) -> Result<()> {
 }
 
 /// How a host is set up for this configuration.
-pub(crate) fn host_config(config: &Config, home: Home, data_dir: &DataDir) -> HostConfig {
-    HostConfig {
+pub(crate) fn host_config(config: &Config, home: Home, data_dir: &DataDir) -> Result<HostConfig> {
+    Ok(HostConfig {
         data_dir: data_dir.path().to_owned(),
         home,
         default_image: DEFAULT_IMAGE.to_owned(),
@@ -88,5 +88,6 @@ pub(crate) fn host_config(config: &Config, home: Home, data_dir: &DataDir) -> Ho
             .collect(),
         slot_pool: config.network.pool_size,
         pool: config.pool.config(),
-    }
+        artifacts: config.artifacts.config()?,
+    })
 }

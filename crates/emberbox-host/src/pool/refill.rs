@@ -84,7 +84,7 @@ impl Host {
     /// Prepares one VM and puts it into the pool. If the pool is closed
     /// meanwhile, it is removed again.
     async fn prepare(self: &Arc<Self>, kind: &Kind) -> Result<(), HostError> {
-        let images = self.images(&kind.image)?;
+        let (images, _held) = self.ready(&kind.image, kind.shape).await?;
         let seed = self.find_seed(&images, kind.shape);
         let order = Order {
             images: boot_images(&images),

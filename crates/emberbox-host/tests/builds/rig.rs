@@ -10,7 +10,8 @@ use emberbox_core::{BuildId, BuildLimits, BuildSpec, SandboxId, Shape, VmId};
 use emberbox_guest::{ExecSpec, ExitStatus};
 use emberbox_host::build::{BuildEvent, BuildFailure, BuildRequest, BuiltImage, RegistryAccess};
 use emberbox_host::{
-    AcceleratorChoice, BootPath, CreateVm, EngineChoice, Host, HostConfig, Origin, PoolConfig,
+    AcceleratorChoice, ArtifactsConfig, BootPath, CreateVm, EngineChoice, Host, HostConfig, Origin,
+    PoolConfig,
 };
 use emberbox_image::{BASE_TEMPLATE, Home};
 use emberbox_runtime::jail::Launcher;
@@ -64,7 +65,12 @@ impl Rig {
     }
 
     pub(crate) async fn open() -> Self {
-        let home = Home::open(Home::default_path()).unwrap();
+        Self::open_with(Home::default_path().as_path(), ArtifactsConfig::default()).await
+    }
+
+    /// One with an image home of its own, that publishes and fetches.
+    pub(crate) async fn open_with(home: &Path, artifacts: ArtifactsConfig) -> Self {
+        let home = Home::open(home).unwrap();
         let dir = tempfile::tempdir_in(Home::default_path()).unwrap();
         let config = HostConfig {
             data_dir: dir.path().to_owned(),
@@ -78,6 +84,7 @@ impl Rig {
             allowed_private: Vec::new(),
             slot_pool: 1,
             pool: PoolConfig::OFF,
+            artifacts,
         };
         let (host, _events) = Host::open(config).await.unwrap();
         Self {
@@ -151,6 +158,13 @@ impl Rig {
         vm
     }
 
+    /// Ends a host whose home goes with the test.
+    pub(crate) async fn leave(self) {
+        assert_eq!(self.host.running(), [] as [VmId; 0]);
+        assert_eq!(self.vm_directories(), [] as [String; 0]);
+        self.host.close().await;
+    }
+
     pub(crate) fn vm_directories(&self) -> Vec<String> {
         names(&self.dir.path().join("vms"))
     }
@@ -201,6 +215,34 @@ pub(crate) async fn run(rig: &Rig, vm: &VmId, line: &str) -> String {
         "{line}: {said} {stderr}"
     );
     said.trim_end().to_owned()
+}
+
+/// The images and seeds of this machine in a home of their own: links to the
+/// same files.
+pub(crate) fn link_home(to: &Path) {
+    let from = Home::open(Home::default_path()).unwrap();
+    for directory in [
+        from.kernels(),
+        from.initramfs(),
+        from.rootfs(),
+        from.seeds(),
+    ] {
+        let name = directory.file_name().unwrap();
+        link_all(&directory, &to.join(name));
+    }
+}
+
+fn link_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            link_all(&path, &target);
+        } else {
+            fs::hard_link(path, target).unwrap();
+        }
+    }
 }
 
 /// What is in the directories that builds write to.

@@ -10,8 +10,8 @@ use emberbox_core::{SandboxId, Shape, SnapshotId, VmId};
 use emberbox_guest::client::GuestClient;
 use emberbox_guest::{ExecSpec, ExitStatus};
 use emberbox_host::{
-    AcceleratorChoice, CreateVm, EngineChoice, Host, HostConfig, HostError, HostEvent, Keep,
-    Origin, PoolConfig,
+    AcceleratorChoice, ArtifactsConfig, CreateVm, EngineChoice, Host, HostConfig, HostError,
+    HostEvent, Keep, Origin, PoolConfig,
 };
 use emberbox_image::{BASE_TEMPLATE, Home};
 use emberbox_runtime::jail::Launcher;
@@ -267,6 +267,7 @@ pub(crate) async fn open_host(data_dir: &Path) -> (Arc<Host>, mpsc::Receiver<Hos
         allowed_private: Vec::new(),
         slot_pool: 1,
         pool: PoolConfig::OFF,
+        artifacts: ArtifactsConfig::default(),
     };
     Host::open(config).await.unwrap()
 }

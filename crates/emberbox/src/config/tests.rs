@@ -2,7 +2,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use emberbox_control::{OnEmpty, Scheme, TlsSource};
-use emberbox_host::PoolConfig;
+use emberbox_host::{PoolConfig, SourceConfig};
+use secrecy::ExposeSecret;
 
 use super::*;
 
@@ -72,6 +73,13 @@ fn everything_can_be_set() {
         vcpu_hour_micro = 50_000
         enforce = true
         on_empty = "keep"
+        [artifacts]
+        source = "s3://images/emberbox"
+        endpoint = "http://127.0.0.1:9000"
+        region = "eu-central-1"
+        access_key_id = "me"
+        secret_access_key_file = "/dev/null"
+        max_disk_gib = 50
         "#,
     )
     .unwrap();
@@ -120,6 +128,32 @@ fn everything_can_be_set() {
     assert_eq!(config.billing.vcpu_hour_micro, 50_000);
     assert_eq!(config.billing.on_empty, OnEmpty::Keep);
     assert_eq!(config.limits.max_vcpus, Limits::default().max_vcpus);
+    let artifacts = config.artifacts.config().unwrap();
+    assert_eq!(artifacts.max_bytes, Some(50 << 30));
+    let Some(SourceConfig::S3 {
+        url,
+        endpoint,
+        region,
+        keys: Some((id, secret)),
+    }) = artifacts.source
+    else {
+        panic!("{:?}", artifacts.source);
+    };
+    assert_eq!(url, "s3://images/emberbox");
+    assert_eq!(endpoint.as_deref(), Some("http://127.0.0.1:9000"));
+    assert_eq!(region.as_deref(), Some("eu-central-1"));
+    assert_eq!((id.as_str(), secret.expose_secret()), ("me", ""));
+}
+
+#[test]
+fn images_stay_where_they_are_unless_a_source_is_named() {
+    let nothing = Config::default().artifacts.config().unwrap();
+    assert!(nothing.source.is_none());
+    let directory = load("[artifacts]\nsource = \"/srv/images\"").unwrap();
+    let Some(SourceConfig::Directory(path)) = directory.artifacts.config().unwrap().source else {
+        panic!("no directory");
+    };
+    assert_eq!(path, Path::new("/srv/images"));
 }
 
 #[test]
@@ -226,6 +260,28 @@ fn every_mistake_names_its_key() {
             "[billing]\nminimum_balance_micro = -1",
             "billing.minimum_balance_micro",
         ),
+        ("[artifacts]\nsource = \"images\"", "artifacts.source"),
+        ("[artifacts]\nsource = \"s3:///images\"", "artifacts.source"),
+        (
+            "[artifacts]\nsource = \"/srv\"\nregion = \"here\"",
+            "artifacts.region",
+        ),
+        (
+            "[artifacts]\nsource = \"s3://images\"\nendpoint = \"minio\"",
+            "artifacts.endpoint",
+        ),
+        (
+            "[artifacts]\nsource = \"s3://images\"\naccess_key_id = \"me\"",
+            "artifacts.access_key_id",
+        ),
+        (
+            "[artifacts]\nsource = \"s3://images\"\naccess_key_id = \"me\"\n\
+             secret_access_key_file = \"/no/such/file\"",
+            "artifacts.secret_access_key_file",
+        ),
+        ("[artifacts]\nmax_disk_gib = 0", "artifacts.max_disk_gib"),
+        ("[artifacts]\nmax_disk_gib = 5", "artifacts.max_disk_gib"),
+        ("[artifacts]\nbucket = \"images\"", "bucket"),
         ("[server", "line 1"),
     ];
     for (text, key) in cases {
