@@ -10,8 +10,9 @@
 //!
 //! Invariants: no byte of a blob is used before all of it has the digest that
 //! the manifest says; a registry that the operator did not name is asked over
-//! TLS only, and never at an address of a private network; no URL of a
-//! manifest is followed.
+//! TLS only, and never at an address of a private network, wherever it leads its
+//! client (`guard`; a machine that goes out by a proxy leaves that to it); no URL
+//! of a manifest is followed.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -36,6 +37,9 @@ use crate::layer;
 
 mod address;
 mod blob;
+mod guard;
+
+use guard::Guard;
 
 /// Most layers of an image: container engines themselves take no more.
 const MAX_LAYERS: usize = 128;
@@ -45,6 +49,14 @@ const MAX_BLOBS: u64 = 8 << 30;
 
 /// Largest description of an image.
 const MAX_CONFIG: u64 = 4 << 20;
+
+/// Most bytes of the answers that lead to an image's blobs: tokens, the list of
+/// its platforms and its manifest, of which each may have 4 MiB by the OCI
+/// specification.
+const MAX_ANSWERS: u64 = 16 << 20;
+
+/// Names of the variables that say which proxy this machine goes out by.
+const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /// How long a registry may take to answer or to send the next bytes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -117,6 +129,7 @@ pub async fn pull(
     registries: &Registries,
 ) -> Result<Stack, PullError> {
     let source = Source::of(from, registries).await?;
+    source.allow(MAX_ANSWERS);
     let manifest = source
         .client
         .pull_image_manifest(&source.image, &source.auth);
@@ -194,6 +207,8 @@ struct Source {
     client: Client,
     image: Reference,
     auth: RegistryAuth,
+    /// The client's way out, unless the operator named where it goes.
+    guard: Option<Guard>,
     /// As people know it.
     registry: String,
     from: String,
@@ -223,8 +238,21 @@ impl Source {
             }
         };
         trust();
+        let unavailable = |error: io::Error| PullError::Unavailable {
+            registry: host.clone(),
+            why: error.to_string(),
+        };
+        let guard = if named || goes_out_by_a_proxy() {
+            None
+        } else {
+            let guard = Guard::open(address::is_global).await;
+            Some(guard.map_err(unavailable)?)
+        };
+        let way_out = guard.as_ref().map(Guard::url);
         let source = Self {
             client: Client::new(ClientConfig {
+                http_proxy: way_out.clone(),
+                https_proxy: way_out,
                 protocol: if plain {
                     ClientProtocol::HttpsExcept(vec![host.clone()])
                 } else {
@@ -237,11 +265,12 @@ impl Source {
             auth: credentials.map_or(RegistryAuth::Anonymous, |(account, password)| {
                 RegistryAuth::Basic(account.clone(), password.clone())
             }),
+            guard,
             image,
             registry: host,
             from: from.to_owned(),
         };
-        if !named {
+        if !named && source.guard.is_none() {
             let public = address::is_public(source.image.resolve_registry()).await;
             let public = public.map_err(|error| source.unavailable(&error.to_string()))?;
             if !public {
@@ -285,6 +314,13 @@ impl Source {
         blob::fetch(self, home, blob).await
     }
 
+    /// Sets how much the registry may send from now on.
+    fn allow(&self, bytes: u64) {
+        if let Some(guard) = &self.guard {
+            guard.allow(bytes);
+        }
+    }
+
     fn unavailable(&self, why: &str) -> PullError {
         PullError::Unavailable {
             registry: self.registry.clone(),
@@ -293,6 +329,17 @@ impl Source {
     }
 
     fn explain(&self, error: OciDistributionError) -> PullError {
+        if let Some(guard) = &self.guard {
+            if guard.has_refused() {
+                return self.unavailable("it, or where it leads, is not on a public address");
+            }
+            if guard.is_exhausted() {
+                return PullError::Limit {
+                    what: "bytes in what describes it",
+                    limit: MAX_ANSWERS,
+                };
+            }
+        }
         let not_found = |why| PullError::NotFound(self.from.clone(), why);
         match error {
             OciDistributionError::UnauthorizedError { .. }
@@ -336,6 +383,11 @@ impl Source {
             }
         }
     }
+}
+
+fn goes_out_by_a_proxy() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    PROXIES.into_iter().any(set)
 }
 
 /// What TLS is done with, unless somebody has said it before.

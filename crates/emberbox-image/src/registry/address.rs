@@ -36,7 +36,7 @@ pub(super) async fn is_public(host: &str) -> io::Result<bool> {
     Ok(!found.is_empty() && found.iter().all(|address| is_global(address.ip())))
 }
 
-fn is_global(address: IpAddr) -> bool {
+pub(super) fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_global_v4(address),
         IpAddr::V6(address) => match address.to_ipv4() {

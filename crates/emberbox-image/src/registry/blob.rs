@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use oci_client::client::BlobResponse;
 use oci_client::manifest::OciDescriptor;
 
-use super::{PullError, Source, blocking};
+use super::{MAX_ANSWERS, PullError, Source, blocking};
 use crate::digest;
 use crate::error::ImageError;
 use crate::home::Home;
@@ -131,6 +131,8 @@ async fn transfer(
         return Ok(());
     }
     let mut at = if have < size { have } else { 0 };
+    // Its answers may begin with another token.
+    source.allow(size.saturating_add(size / 16).saturating_add(MAX_ANSWERS));
     // By its digest alone: the manifest may name other places to ask.
     let layer = blob.digest.as_str();
     let response = source
