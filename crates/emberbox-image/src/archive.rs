@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use tar::{Archive, EntryType, Header, PaxExtensions};
+use tar::{Archive, EntryType, Header};
 
 use crate::erofs::{self, Writer};
 use crate::tree::{Attributes, Body, MAX_PATH, ROOT, Tree, Whiteouts, kind};
@@ -209,11 +209,13 @@ struct Extra {
 }
 
 impl Extra {
-    fn read_pax(&mut self, records: &[u8]) -> Result<(), ArchiveError> {
-        for record in PaxExtensions::new(records) {
-            let record = record.map_err(ArchiveError::Damaged)?;
-            let value = record.value_bytes();
-            let Ok(key) = record.key() else {
+    fn read_pax(&mut self, mut records: &[u8]) -> Result<(), ArchiveError> {
+        while !records.is_empty() {
+            let (key, value, rest) = pax_record(records).ok_or_else(|| {
+                ArchiveError::Damaged(io::Error::other("a record is not as long as it says"))
+            })?;
+            records = rest;
+            let Ok(key) = std::str::from_utf8(key) else {
                 continue;
             };
             match key {
@@ -299,6 +301,18 @@ fn bytes(entry: &mut impl Read, size: u64) -> Result<Vec<u8>, ArchiveError> {
         return Err(ArchiveError::Damaged(io::ErrorKind::UnexpectedEof.into()));
     }
     Ok(bytes)
+}
+
+/// The key and value of the first record, and what follows it: `LENGTH
+/// KEY=VALUE` and a newline, where the length is that of all of it. A value may
+/// be any bytes, newlines too; the tar library would end it there.
+fn pax_record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let space = records.iter().position(|byte| *byte == b' ')?;
+    let length = std::str::from_utf8(&records[..space]).ok()?.parse().ok()?;
+    let (record, rest) = records.split_at_checked(length)?;
+    let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    Some((&record[..equals], &record[equals + 1..], rest))
 }
 
 /// A long name, which ends with a NUL byte.

@@ -447,6 +447,38 @@ fn a_bomb_of_entries_ends_at_the_limit() {
 }
 
 #[test]
+fn an_attribute_may_hold_any_bytes() {
+    // What a kernel notes of a file may have a newline in it.
+    let value = "one\n9 x=y\n\ntwo=\n";
+    let records = [
+        ("SCHILY.xattr.trusted.overlay.origin", value),
+        ("SCHILY.xattr.user.note", value),
+    ];
+    let layer = Tar::default().pax(&records).file("a", "x").end();
+    let dir = tempfile::tempdir().unwrap();
+    let mut packer = packer(Whiteouts::Kept, dir.path());
+    packer.add_layer(layer.as_slice()).unwrap();
+    let id = packer.tree().resolve("/a").unwrap();
+    let kept = (b"user.note".to_vec(), value.as_bytes().to_vec());
+    assert_eq!(packer.tree().node(id).attributes.xattrs, [kept]);
+    for bad in [
+        "",
+        "x",
+        "5 a=b\n",
+        "7 a=b\n",
+        "6 a=b",
+        "6 a-b\n",
+        "-6 a=b\n",
+        "9999999999999999999999 a=b\n",
+    ] {
+        let header = header(EntryType::XHeader, bad.len() as u64);
+        let layer = Tar::default().add("pax", header, bad.as_bytes());
+        let read = applied(&[layer.file("a", "x").end()]);
+        assert_eq!(read.is_ok(), bad.is_empty(), "{bad:?}");
+    }
+}
+
+#[test]
 fn a_cut_archive_is_damaged() {
     let whole = Tar::default().file("a", &"x".repeat(2000)).end();
     for length in [100, 513, 1500] {
