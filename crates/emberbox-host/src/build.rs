@@ -276,7 +276,7 @@ impl Work {
         let app = self.spec.start_cmd.as_deref().map(|start| {
             let command = |line| shell::as_user(&self.spec.user, &self.spec.workdir, line);
             TemplateApp {
-                start: format!("{}{}", shell::found(), command(start)),
+                start: shell::found(start, &command(start)),
                 ready: self.spec.ready_cmd.as_deref().map(command),
             }
         });

@@ -33,6 +33,24 @@ fn the_directory_is_made() {
 }
 
 #[test]
+fn the_app_is_found_and_what_it_writes_is_kept_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join("run").join(name).display().to_string();
+    let (pid, log) = (path("app.pid"), path("app.log"));
+    let start = "echo \"it's $$\"; echo error >&2; exit 7";
+    for _ in 0..2 {
+        let (said, status) = run(&found_at(&pid, &log, start, start));
+        let own = std::fs::read_to_string(&pid).unwrap();
+        let expected = format!("it's {}\nerror\n", own.trim());
+        assert_eq!((said.as_str(), status), (expected.as_str(), Some(7)));
+        let kept = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(kept, format!("$ {start}\n{expected}"));
+    }
+    let left = std::fs::read_dir(dir.path().join("run")).unwrap();
+    assert_eq!(left.count(), 2);
+}
+
+#[test]
 fn the_command_runs_as_its_user() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can become somebody else");
