@@ -52,7 +52,7 @@ pub struct TemplateSize {
 }
 
 /// How an app of one kind is installed, started and looked at. What is said to
-/// be "own" is there for a tenant's own templates.
+/// be "own" is there for a tenant's own templates only.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Template {
     /// What `template_id` takes; it takes a `slug` as well.
@@ -64,7 +64,8 @@ pub struct Template {
     /// The template this id is a compatibility alias of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias_of: Option<String>,
-    /// The root file system it boots; none until a build is ready.
+    /// The root file system it boots; none until a build of an own one is
+    /// ready. A template of the platform boots `miosa-sandbox` until then.
     pub image_id: Option<String>,
     /// `base`, `web`, `data` or `ml`; `custom` for a tenant's own.
     pub category: String,
@@ -89,20 +90,20 @@ pub struct Template {
     /// Own: its name in requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slug: Option<String>,
-    /// Own: `ready` when sandboxes can boot from it; else what its newest
+    /// `ready` when sandboxes boot an image of its own; else what its newest
     /// build does, and `draft` before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// Own: the same.
+    /// The same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// Own: the newest build, whatever its state.
+    /// The newest build, whatever its state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest_build_id: Option<String>,
-    /// Own: the newest build that is ready, which is what sandboxes boot.
+    /// The newest build that is ready, which is what sandboxes boot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_build_id: Option<String>,
-    /// Own: what its next build is made of: a BuildSpec.
+    /// What its next build is made of: a BuildSpec.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub build_spec: Option<Value>,

@@ -1,11 +1,17 @@
 //! The templates of the platform.
+//!
+//! Decides: which there are, how their apps are installed and started, and
+//! which BuildSpec makes the image of each. All but the first have one, in
+//! `catalog/`: an operator has it built, and until then they boot the image of
+//! the first, which is made of packages (`emberbox_image`).
 
 use emberbox_api::{ReadinessProbe, Template};
+use serde_json::Value;
 
 /// What a sandbox boots when it names no template.
 pub(crate) const DEFAULT_TEMPLATE: &str = "miosa-sandbox";
 
-/// The one image every template of the platform boots.
+/// The image of the first template, and of those that were not built.
 pub(crate) const IMAGE: &str = "miosa-sandbox";
 
 const WORKDIR: &str = "/workspace";
@@ -24,9 +30,11 @@ struct Entry {
     install: Option<&'static str>,
     /// With [`PORT`] where the port belongs.
     start: Option<&'static str>,
+    /// The BuildSpec of its image, as JSON.
+    spec: Option<&'static str>,
 }
 
-const ENTRIES: [Entry; 7] = [
+static ENTRIES: [Entry; 7] = [
     Entry {
         id: DEFAULT_TEMPLATE,
         aliases: &[],
@@ -37,6 +45,7 @@ const ENTRIES: [Entry; 7] = [
         port: None,
         install: None,
         start: None,
+        spec: None,
     },
     Entry {
         id: "nextjs",
@@ -48,6 +57,7 @@ const ENTRIES: [Entry; 7] = [
         port: Some(3000),
         install: Some("npm install"),
         start: Some("npm run dev -- --hostname 0.0.0.0 --port {port}"),
+        spec: Some(include_str!("../../../catalog/nextjs.json")),
     },
     Entry {
         id: "vite-react",
@@ -59,6 +69,7 @@ const ENTRIES: [Entry; 7] = [
         port: Some(5173),
         install: Some("npm install"),
         start: Some("npm run dev -- --host 0.0.0.0 --port {port}"),
+        spec: Some(include_str!("../../../catalog/vite-react.json")),
     },
     Entry {
         id: "python",
@@ -70,6 +81,7 @@ const ENTRIES: [Entry; 7] = [
         port: None,
         install: Some("test ! -f requirements.txt || pip install -r requirements.txt"),
         start: Some("python3 main.py"),
+        spec: Some(include_str!("../../../catalog/python.json")),
     },
     Entry {
         id: "streamlit",
@@ -83,6 +95,7 @@ const ENTRIES: [Entry; 7] = [
         start: Some(
             "streamlit run app.py --server.address 0.0.0.0 --server.port {port} --server.headless true",
         ),
+        spec: Some(include_str!("../../../catalog/streamlit.json")),
     },
     Entry {
         id: "gradio",
@@ -94,6 +107,7 @@ const ENTRIES: [Entry; 7] = [
         port: Some(7860),
         install: Some("test ! -f requirements.txt || pip install -r requirements.txt"),
         start: Some("GRADIO_SERVER_NAME=0.0.0.0 GRADIO_SERVER_PORT={port} python3 app.py"),
+        spec: Some(include_str!("../../../catalog/gradio.json")),
     },
     Entry {
         id: "static-html",
@@ -105,6 +119,7 @@ const ENTRIES: [Entry; 7] = [
         port: Some(8000),
         install: None,
         start: Some("python3 -m http.server {port} --bind 0.0.0.0"),
+        spec: Some(include_str!("../../../catalog/static-html.json")),
     },
 ];
 
@@ -117,7 +132,7 @@ pub(crate) enum Aliases {
     Shown,
 }
 
-/// Every template.
+/// Every template, as it is without an image of its own.
 pub(crate) fn list(aliases: Aliases) -> Vec<Template> {
     let shown = match aliases {
         Aliases::Hidden => false,
@@ -133,12 +148,26 @@ pub(crate) fn list(aliases: Aliases) -> Vec<Template> {
         .collect()
 }
 
-/// The template with this id or alias.
+/// The template with this id or alias, as it is without an image of its own.
 pub(crate) fn find(id: &str) -> Option<Template> {
+    entry(id).map(|entry| entry.template(id))
+}
+
+/// The id of the template with this id or alias.
+pub(crate) fn own_id(id: &str) -> Option<&'static str> {
+    entry(id).map(|entry| entry.id)
+}
+
+/// The BuildSpec of a template's image; the first template has none.
+pub(crate) fn spec(id: &str) -> Option<Value> {
+    let spec = entry(id)?.spec?;
+    Some(serde_json::from_str(spec).expect("a test reads every spec of the catalogue"))
+}
+
+fn entry(id: &str) -> Option<&'static Entry> {
     ENTRIES
         .iter()
         .find(|entry| entry.id == id || entry.aliases.contains(&id))
-        .map(|entry| entry.template(id))
 }
 
 /// Paths below `/sandbox-templates` that are routes of their own.
@@ -156,10 +185,7 @@ pub(crate) fn preview_port(id: &str) -> Option<u16> {
 
 /// How the app of a template is started at another port than its own.
 pub(crate) fn start_command(id: &str, port: Option<u16>) -> Option<String> {
-    let entry = ENTRIES
-        .iter()
-        .find(|entry| entry.id == id || entry.aliases.contains(&id))?;
-    entry.start_at(port)
+    entry(id)?.start_at(port)
 }
 
 impl Entry {

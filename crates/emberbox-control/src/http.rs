@@ -136,6 +136,7 @@ pub fn router(control: Arc<Control>) -> Router {
             "/admin/tenants/{id}/api-keys",
             get(tenants::keys).post(tenants::create_key),
         )
+        .route("/admin/sandbox-templates/{id}/builds", post(builds::seed))
         .route("/auth/sse-ticket", post(tickets::create))
         // The clients' name of the same.
         .route("/sse/ticket", post(tickets::create_for_clients))

@@ -104,6 +104,12 @@ impl Store {
         by_id(self.readers(), id).await
     }
 
+    /// The operator's own tenant, which has the templates of the platform.
+    pub async fn operators_tenant(&self) -> Result<TenantId, StoreError> {
+        let id: String = sqlx::query_scalar(FIRST).fetch_one(self.readers()).await?;
+        parse("tenants.id", &id)
+    }
+
     /// Makes a tenant with an owner, a workspace and a project, and no key.
     pub async fn insert_tenant(&self, new: &NewTenant) -> Result<TenantRecord, TenantError> {
         let mut tx = self.write().await?;
@@ -232,12 +238,11 @@ async fn is_first(
     tx: &mut Transaction<'static, Sqlite>,
     id: &TenantId,
 ) -> Result<bool, StoreError> {
-    let first: Option<String> =
-        sqlx::query_scalar("SELECT id FROM tenants ORDER BY created_at, id LIMIT 1")
-            .fetch_optional(&mut **tx)
-            .await?;
+    let first: Option<String> = sqlx::query_scalar(FIRST).fetch_optional(&mut **tx).await?;
     Ok(first.as_deref() == Some(id.as_str()))
 }
+
+const FIRST: &str = "SELECT id FROM tenants ORDER BY created_at, id LIMIT 1";
 
 const SELECT: &str = "SELECT id, slug, name, limits, created_at, suspended_at FROM tenants \
                       WHERE deleted_at IS NULL";

@@ -141,6 +141,7 @@ async fn create(client: &Client, arguments: cli::CreateSandbox) -> Result<()> {
                 .map(|(name, value)| (name, value.into()))
                 .collect()
         }),
+        auto_start: arguments.auto_start.then_some(true),
         name: arguments.name,
         tags: (!arguments.tags.is_empty()).then_some(arguments.tags),
         ..CreateSandbox::default()

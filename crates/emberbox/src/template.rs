@@ -19,14 +19,14 @@ mod follow;
 /// What `template init` writes: something that builds and answers.
 fn first_spec() -> Value {
     json!({
-        "from": "debian:bookworm",
+        "from": "miosa-sandbox",
         "steps": [
-            { "run": "apt-get update && apt-get install -y --no-install-recommends python3" },
-            { "run": "echo '<h1>Hello</h1>' > index.html" }
+            { "run": "echo 'h1 { color: teal }' > style.css" },
+            { "run": "echo '<link rel=stylesheet href=style.css><h1>Hello</h1>' > index.html" }
         ],
         "workdir": "/workspace",
         "startCmd": "python3 -m http.server 8000",
-        "readyCmd": "python3 -c 'import urllib.request as r; r.urlopen(\"http://127.0.0.1:8000\")'",
+        "readyCmd": "curl -fsS http://127.0.0.1:8000",
         "previewPort": 8000
     })
 }
@@ -42,6 +42,7 @@ pub(crate) async fn run(command: TemplateCommand) -> Result<ExitCode> {
         }
         TemplateCommand::Validate { file } => return validate(&file).await,
         TemplateCommand::Build(arguments) => return build(arguments).await,
+        TemplateCommand::Seed { templates, all } => return seed(templates, all).await,
         TemplateCommand::Logs { build, follow } => {
             let client = client::from_environment()?;
             let id = newest_build(&client, build).await?;
@@ -166,6 +167,35 @@ async fn build(arguments: BuildTemplate) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     follow::to_the_end(&client, build.id.as_str()).await
+}
+
+/// Builds templates of the platform; one that fails does not keep the others.
+async fn seed(templates: Vec<String>, all: bool) -> Result<ExitCode> {
+    let client = client::from_environment()?;
+    let templates = if all {
+        let known = client.list_templates().await?.data.into_iter();
+        // Without a slug they are the platform's, without a spec not built.
+        let seeded = known.filter(|known| known.slug.is_none() && known.build_spec.is_some());
+        seeded.map(|template| template.id).collect()
+    } else {
+        templates
+    };
+    let mut failed = Vec::new();
+    for template in templates {
+        output::line(&template)?;
+        let build = client.seed_template(&template).await?;
+        let ended = follow::to_the_end(&client, build.id.as_str()).await?;
+        if ended == ExitCode::FAILURE {
+            failed.push(template);
+        } else if ended != ExitCode::SUCCESS {
+            // Ctrl-C is about all of them.
+            return Ok(ended);
+        }
+    }
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    bail!("not built: {}", failed.join(", "));
 }
 
 /// The template, made if a spec is there to make it of.

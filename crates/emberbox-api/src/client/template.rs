@@ -50,6 +50,12 @@ impl Client {
         self.post_data(&of_template(name, "/builds"), request).await
     }
 
+    /// Queues a build of a template of the platform, for operators.
+    pub async fn seed_template(&self, name: &str) -> Result<TemplateBuild, ClientError> {
+        let path = format!("/admin/sandbox-templates/{}/builds", encoded(name));
+        self.post_data(&path, &json!({})).await
+    }
+
     /// The builds of a template, newest first.
     pub async fn list_builds(&self, name: &str) -> Result<Vec<TemplateBuild>, ClientError> {
         self.get_data(&of_template(name, "/builds")).await

@@ -1,4 +1,6 @@
-use super::{Aliases, find, list};
+use emberbox_core::{BuildLimits, BuildSpec};
+
+use super::{Aliases, DEFAULT_TEMPLATE, IMAGE, find, list, spec};
 
 #[test]
 fn every_listed_id_is_found_and_unique() {
@@ -53,5 +55,32 @@ fn an_app_is_started_at_any_port() {
     for template in list(Aliases::Shown) {
         let start = template.start_command.unwrap_or_default();
         assert!(!start.contains('{'), "{start}");
+    }
+}
+
+#[test]
+fn every_template_but_the_first_has_a_spec_that_fits_it() {
+    for template in list(Aliases::Hidden) {
+        let Some(spec) = spec(&template.id) else {
+            assert_eq!(template.id, DEFAULT_TEMPLATE);
+            continue;
+        };
+        let spec = BuildSpec::parse(&spec, &BuildLimits::default()).unwrap();
+        assert_eq!(spec.from, IMAGE);
+        let shape = (spec.vcpu, spec.memory_mib, spec.disk_mib);
+        let said = (template.cpu_count, template.memory_mb, template.disk_mb);
+        assert_eq!(shape, said, "{}", template.id);
+        // What runs in the snapshot is what a start gives.
+        assert_eq!(spec.start_cmd, template.start_command);
+        assert_eq!(spec.workdir, template.workdir);
+        assert_eq!(spec.artifact_paths, template.artifact_paths);
+        let port = spec.preview_port.expect("a browser can open it");
+        assert!(template.preview_port.is_none_or(|own| own == port));
+        let ready = spec.ready_cmd.unwrap();
+        assert!(ready.contains(&format!("127.0.0.1:{port}")), "{ready}");
+        // An error in the middle of a step is one.
+        for step in spec.steps {
+            assert!(step.run.unwrap().starts_with("set -eu\n"));
+        }
     }
 }

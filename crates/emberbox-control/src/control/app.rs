@@ -19,7 +19,7 @@ use emberbox_store::{AppRecord, AppStatus, SandboxRecord};
 use jiff::Timestamp;
 
 use super::Control;
-use crate::Failure;
+use crate::{Failure, catalogue};
 
 mod guest;
 mod start;
@@ -84,6 +84,9 @@ pub(crate) enum Running {
     /// It stays; if it came out of the image's snapshot it is what was asked
     /// for, else the start is refused.
     IsEnough,
+    /// If it came out of the image's snapshot it is ended, for it runs what the
+    /// image holds and not what was written since; else the start is refused.
+    IsStarter,
     /// It is ended.
     IsEnded,
 }
@@ -158,6 +161,25 @@ impl Control {
                 );
             }
         });
+    }
+
+    /// Ends the app that came running out of the snapshot of one of the
+    /// platform's images, before anybody sees the sandbox: who did not ask for
+    /// it brings an app of its own for the same port.
+    pub(super) async fn end_starter(&self, record: &SandboxRecord) {
+        let is_starter = record.build.is_some() && catalogue::find(&record.template_id).is_some();
+        if record.auto_start || record.origin.is_some() || !is_starter {
+            return;
+        }
+        let ended = match self.compute.guest(&record.vm) {
+            Ok(guest) => guest::end_starter(&guest).await,
+            Err(error) => Err(error.into()),
+        };
+        // It is in nobody's way but on its port.
+        if let Err(failure) = ended {
+            let error = failure.chain();
+            tracing::warn!(sandbox = %record.id, error, "an app nobody asked for runs on");
+        }
     }
 
     /// The port a sandbox is shown by when nobody names one: its app's, or its

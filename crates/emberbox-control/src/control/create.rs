@@ -207,6 +207,7 @@ impl Control {
             }
         };
         timeline.include(&created.steps);
+        self.end_starter(&record).await;
         metrics::created(created.boot_path, started.elapsed());
         self.touch(&record.id);
         let ready = self

@@ -4,11 +4,15 @@
 use std::collections::BTreeMap;
 
 use emberbox_api::{ErrorCode, ReadinessProbe, Template};
-use emberbox_core::{BuildId, BuildSpec, Shape, TenantId};
-use emberbox_store::{Caller, NewTemplate, SandboxRecord, TemplateError, TemplateRecord};
+use emberbox_core::{BuildId, BuildSpec, BuildState, Shape, TenantId};
+use emberbox_store::{
+    Caller, NewTemplate, ReadyBuild, SandboxRecord, TemplateError, TemplateRecord,
+};
 
 use super::Control;
 use crate::{Failure, catalogue};
+
+pub(crate) mod platform;
 
 /// What a new sandbox boots.
 #[derive(Debug, Clone)]
@@ -17,7 +21,7 @@ pub(crate) struct Bootable {
     pub(crate) template_id: String,
     /// The image.
     pub(crate) image_id: String,
-    /// The build that made it, if it is of the tenant's own template.
+    /// The build that made it, unless it is the base image.
     pub(crate) build: Option<BuildId>,
     /// The shape when nobody says another.
     pub(crate) shape: Shape,
@@ -26,7 +30,7 @@ pub(crate) struct Bootable {
 }
 
 impl Bootable {
-    /// A template of the platform.
+    /// A template of the platform that was not built.
     pub(crate) fn of_platform(name: Option<&str>) -> Option<Self> {
         let name = name.unwrap_or(catalogue::DEFAULT_TEMPLATE);
         let image_id = catalogue::find(name)?.image_id?;
@@ -38,6 +42,17 @@ impl Bootable {
             env: BTreeMap::new(),
         })
     }
+
+    /// What was built.
+    fn of_build(name: String, ready: ReadyBuild) -> Self {
+        Self {
+            template_id: name,
+            image_id: ready.image,
+            build: Some(ready.id),
+            shape: ready.spec.shape(),
+            env: ready.spec.env,
+        }
+    }
 }
 
 impl Control {
@@ -47,7 +62,7 @@ impl Control {
         tenant: &TenantId,
         name: Option<&str>,
     ) -> Result<Bootable, Failure> {
-        if let Some(known) = Bootable::of_platform(name) {
+        if let Some(known) = self.platform_bootable(name).await? {
             return Ok(known);
         }
         let name = name.unwrap_or_default();
@@ -59,13 +74,7 @@ impl Control {
         let Some(ready) = template.ready_build else {
             return Err(not_ready(&template));
         };
-        Ok(Bootable {
-            template_id: name.to_owned(),
-            image_id: ready.image,
-            build: Some(ready.id),
-            shape: ready.spec.shape(),
-            env: ready.spec.env,
-        })
+        Ok(Bootable::of_build(name.to_owned(), ready))
     }
 
     /// Records a template; its slug is none of the platform's.
@@ -99,18 +108,22 @@ impl Control {
     /// The template of a sandbox, as it was when the sandbox was made.
     pub(crate) async fn template_of(&self, sandbox: &SandboxRecord) -> Result<Template, Failure> {
         let gone = || Failure::internal("a sandbox of a template that is gone");
-        match &sandbox.build {
-            None => catalogue::find(&sandbox.template_id).ok_or_else(gone),
-            Some(build) => {
-                let build = self.store.build_of_sandbox(build).await?;
-                let spec = build.ok_or_else(gone)?.spec;
-                Ok(Template {
-                    id: sandbox.template_id.clone(),
-                    image_id: Some(sandbox.image_id.clone()),
-                    ..of_spec(&spec)
-                })
-            }
+        let image_id = Some(sandbox.image_id.clone());
+        // Its app is started anew as if it had no image of its own.
+        if let Some(template) = catalogue::find(&sandbox.template_id) {
+            return Ok(Template {
+                image_id,
+                ..template
+            });
         }
+        let build = sandbox.build.as_ref().ok_or_else(gone)?;
+        let build = self.store.build_of_sandbox(build).await?;
+        let spec = build.ok_or_else(gone)?.spec;
+        Ok(Template {
+            id: sandbox.template_id.clone(),
+            image_id,
+            ..of_spec(&spec)
+        })
     }
 
     /// The port a sandbox's template is shown by.
@@ -118,10 +131,11 @@ impl Control {
         &self,
         sandbox: &SandboxRecord,
     ) -> Result<Option<u16>, Failure> {
-        if sandbox.build.is_none() {
+        let Some(build) = &sandbox.build else {
             return Ok(catalogue::preview_port(&sandbox.template_id));
-        }
-        Ok(self.template_of(sandbox).await?.preview_port)
+        };
+        let build = self.store.build_of_sandbox(build).await?;
+        Ok(build.and_then(|build| build.spec.preview_port))
     }
 }
 
@@ -149,6 +163,15 @@ pub(crate) fn of_spec(spec: &BuildSpec) -> Template {
         artifact_paths: spec.artifact_paths.clone(),
         user: Some(spec.user.clone()),
         ..Template::default()
+    }
+}
+
+/// `ready` if sandboxes can boot it, else what its newest build does.
+pub(crate) fn state(template: &TemplateRecord) -> &'static str {
+    match (&template.ready_build, &template.latest_build) {
+        (Some(_), _) => BuildState::Ready.as_str(),
+        (None, Some((_, state))) => state.as_str(),
+        (None, None) => "draft",
     }
 }
 

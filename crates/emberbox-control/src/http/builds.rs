@@ -6,9 +6,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use emberbox_api::{BASE_PATH, BuiltImage, CreateBuild, Data, ErrorResponse, TemplateBuild, Time};
+use emberbox_api::{
+    BASE_PATH, BuiltImage, CreateBuild, Data, ErrorCode, ErrorResponse, TemplateBuild, Time,
+};
 use emberbox_core::{BuildId, BuildState};
-use emberbox_store::BuildRecord;
+use emberbox_store::{BuildRecord, Caller};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -18,6 +20,7 @@ use super::sandboxes::parse::wait;
 use super::templates::{self, show_spec};
 use crate::Failure;
 use crate::control::Control;
+use crate::control::template::platform;
 
 pub(super) mod log;
 
@@ -34,8 +37,30 @@ pub(super) async fn create(
     JsonBody(body): JsonBody<CreateBuild>,
 ) -> Result<(StatusCode, Json<Data<TemplateBuild>>), Failure> {
     let template = templates::own(&control, &caller.tenant, &id).await?;
+    if platform::is_of_platform(&template) {
+        let message = "the platform's templates are built from the specs the server brings: \
+                       POST /admin/sandbox-templates/{id}/builds";
+        return Err(Failure::new(ErrorCode::Forbidden, message));
+    }
     let new = templates::parse::build(template.id, body, &templates::limits(&control, &caller))?;
     let data = show(control.create_build(&caller, new).await?);
+    Ok((StatusCode::CREATED, Json(Data { data })))
+}
+
+/// Build a template of the platform from the spec the server brings
+#[utoipa::path(post, path = "/admin/sandbox-templates/{id}/builds", tag = "admin",
+    params(("id" = String, Path, description = "Template id or alias")),
+    responses((status = 201, body = Data<TemplateBuild>), (status = 403, body = ErrorResponse),
+        (status = 404, body = ErrorResponse), (status = 409, body = ErrorResponse),
+        (status = 422, body = ErrorResponse)))]
+pub(super) async fn seed(
+    State(control): State<Arc<Control>>,
+    Auth(operator): Auth,
+    PathText(id): PathText,
+) -> Result<(StatusCode, Json<Data<TemplateBuild>>), Failure> {
+    let limits = templates::limits(&control, &operator);
+    let new = templates::parse::template(platform::seed(&id)?, &limits)?;
+    let data = show(control.seed_template(&operator, new).await?);
     Ok((StatusCode::CREATED, Json(Data { data })))
 }
 
@@ -93,7 +118,8 @@ pub(super) async fn cancel(
     Auth(caller): Auth,
     PathText(id): PathText,
 ) -> Result<Json<Data<TemplateBuild>>, Failure> {
-    let data = show(control.cancel_build(&caller, &parse_id(&id)?).await?);
+    let id = to_change(&control, &caller, &id).await?;
+    let data = show(control.cancel_build(&caller, &id).await?);
     Ok(Json(Data { data }))
 }
 
@@ -107,8 +133,18 @@ pub(super) async fn retry(
     Auth(caller): Auth,
     PathText(id): PathText,
 ) -> Result<Json<Data<TemplateBuild>>, Failure> {
-    let data = show(control.retry_build(&caller, &parse_id(&id)?).await?);
+    let id = to_change(&control, &caller, &id).await?;
+    let data = show(control.retry_build(&caller, &id).await?);
     Ok(Json(Data { data }))
+}
+
+/// The build of this id, if the caller may change it.
+async fn to_change(control: &Control, caller: &Caller, id: &str) -> Result<BuildId, Failure> {
+    let id = parse_id(id)?;
+    let build = control.store().build(&caller.tenant, &id).await?;
+    let build = build.ok_or_else(Failure::build_not_found)?;
+    templates::own_to_change(control, caller, build.template.as_str()).await?;
+    Ok(id)
 }
 
 fn show(build: BuildRecord) -> TemplateBuild {

@@ -52,7 +52,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         templates::list, templates::get, templates::build_spec, templates::validate,
         templates::create, templates::delete,
         builds::create, builds::list, builds::get, builds::log::logs, builds::log::stream,
-        builds::cancel, builds::retry,
+        builds::cancel, builds::retry, builds::seed,
         templates::catalogue, tenant_events::stream,
         history::list, history::groups, history::get, history::delete, history::delete_many,
         history::fork, named::list, named::create, named::get, named::delete, named::deploy,

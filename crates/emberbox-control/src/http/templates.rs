@@ -9,7 +9,7 @@ use emberbox_api::{
     BuildSpecError, CatalogueTemplate, CreateTemplate, Data, ErrorResponse, Template,
     TemplateCatalogue, TemplateList, TemplateSize, Time, ValidateBuildSpec, ValidatedBuildSpec,
 };
-use emberbox_core::{BuildLimits, BuildSpec, BuildState, SizeTier, SpecError, TenantId};
+use emberbox_core::{BuildLimits, BuildSpec, SizeTier, SpecError, TenantId};
 use emberbox_store::{Caller, TemplateRecord};
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,6 +19,7 @@ use super::auth::{Auth, PathText};
 use super::json::{JsonBody, QueryString};
 use crate::Failure;
 use crate::catalogue::{self, Aliases};
+use crate::control::template::platform;
 use crate::control::{Control, template};
 
 pub(super) mod parse;
@@ -44,9 +45,10 @@ pub(super) async fn list(
         Some("true" | "1") => Aliases::Shown,
         Some(_) | None => Aliases::Hidden,
     };
-    let mut data = catalogue::list(aliases);
+    let mut data = control.platform_templates(aliases).await?;
     let own = control.store().templates(&caller.tenant).await?;
-    data.extend(own.into_iter().map(show));
+    let own = own.into_iter().filter(|own| !platform::is_of_platform(own));
+    data.extend(own.map(show));
     Ok(Json(TemplateList {
         default_template_id: catalogue::DEFAULT_TEMPLATE.to_owned(),
         data,
@@ -59,7 +61,7 @@ pub(super) async fn list(
 pub(super) async fn catalogue(
     State(control): State<Arc<Control>>,
     Auth(_caller): Auth,
-) -> Json<TemplateCatalogue> {
+) -> Result<Json<TemplateCatalogue>, Failure> {
     let limits = &control.settings().limits;
     let sizes: Vec<_> = ["xs", "small", "medium", "large", "xl"]
         .into_iter()
@@ -73,15 +75,15 @@ pub(super) async fn catalogue(
             ready: true,
         })
         .collect();
-    let templates = catalogue::list(Aliases::Hidden);
+    let templates = control.platform_templates(Aliases::Hidden).await?;
     let templates = templates.into_iter().map(|template| CatalogueTemplate {
         product: "sandbox".to_owned(),
         template,
         sizes: sizes.clone(),
     });
-    Json(TemplateCatalogue {
+    Ok(Json(TemplateCatalogue {
         templates: templates.collect(),
-    })
+    }))
 }
 
 /// Get a template
@@ -93,7 +95,7 @@ pub(super) async fn get(
     Auth(caller): Auth,
     PathText(id): PathText,
 ) -> Result<Json<Data<Template>>, Failure> {
-    if let Some(data) = catalogue::find(&id) {
+    if let Some(data) = control.platform_template(&id).await? {
         return Ok(Json(Data { data }));
     }
     let data = show(own(&control, &caller.tenant, &id).await?);
@@ -158,7 +160,7 @@ pub(super) async fn delete(
     Auth(caller): Auth,
     PathText(id): PathText,
 ) -> Result<StatusCode, Failure> {
-    let template = own(&control, &caller.tenant, &id).await?;
+    let template = own_to_change(&control, &caller, &id).await?;
     control.delete_template(&caller, &template).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -171,6 +173,17 @@ pub(super) async fn own(
 ) -> Result<TemplateRecord, Failure> {
     let found = control.store().template(tenant, name).await?;
     found.ok_or_else(Failure::template_not_found)
+}
+
+/// The same, for who changes it or its builds.
+pub(super) async fn own_to_change(
+    control: &Control,
+    caller: &Caller,
+    name: &str,
+) -> Result<TemplateRecord, Failure> {
+    let template = own(control, &caller.tenant, name).await?;
+    platform::check_may_change(caller, &template)?;
+    Ok(template)
 }
 
 /// What a spec of this tenant may ask for.
@@ -192,11 +205,7 @@ pub(super) fn show_error(error: SpecError) -> BuildSpecError {
 }
 
 fn show(record: TemplateRecord) -> Template {
-    let state = match (&record.ready_build, &record.latest_build) {
-        (Some(_), _) => BuildState::Ready.as_str(),
-        (None, Some((_, state))) => state.as_str(),
-        (None, None) => "draft",
-    };
+    let state = template::state(&record);
     let spec = record.ready_build.as_ref().map(|ready| &ready.spec);
     Template {
         id: record.id.to_string(),

@@ -17,12 +17,12 @@ mod custom;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// The run directory, gone before and after.
-struct RunDir {
+pub(crate) struct RunDir {
     _alone: MutexGuard<'static, ()>,
 }
 
 impl RunDir {
-    async fn take() -> Self {
+    pub(crate) async fn take() -> Self {
         let held = ONE_AT_A_TIME.lock().await;
         remove();
         Self { _alone: held }
@@ -60,7 +60,7 @@ async fn start(rig: &Rig, id: &str, body: &Value) -> (u16, String, Value) {
     answer(rig.request("POST", &path).json(body)).await
 }
 
-async fn get(rig: &Rig, id: &str, what: &str) -> Value {
+pub(crate) async fn get(rig: &Rig, id: &str, what: &str) -> Value {
     let (status, _, body) = answer(rig.request("GET", &format!("/sandboxes/{id}/{what}"))).await;
     assert_eq!(status, 200, "{body}");
     body["data"].clone()

@@ -8,6 +8,7 @@ mod apps;
 mod batches;
 mod builds;
 mod capacity;
+mod catalogue;
 mod code;
 mod commands;
 mod contract;

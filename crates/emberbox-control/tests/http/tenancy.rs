@@ -16,13 +16,13 @@ use crate::contract;
 use crate::rig::Rig;
 
 /// Somebody with a key.
-struct Who<'a> {
+pub(crate) struct Who<'a> {
     rig: &'a Rig,
     key: SecretString,
 }
 
 impl<'a> Who<'a> {
-    fn operator(rig: &'a Rig) -> Self {
+    pub(crate) fn operator(rig: &'a Rig) -> Self {
         Self {
             rig,
             key: rig.key.clone(),
@@ -30,7 +30,7 @@ impl<'a> Who<'a> {
     }
 
     /// The first key of another tenant.
-    async fn of_another_tenant(rig: &'a Rig, name: &str) -> Self {
+    pub(crate) async fn of_another_tenant(rig: &'a Rig, name: &str) -> Self {
         let made = rig.store.create_tenant(name).await.unwrap();
         Self {
             rig,
@@ -39,12 +39,12 @@ impl<'a> Who<'a> {
     }
 
     /// Somebody with a key that this one made.
-    async fn give(&self, body: Value) -> Self {
+    pub(crate) async fn give(&self, body: Value) -> Self {
         let made = self.post("/api-keys", body).await.ok(201);
         self.with(&made["data"]["key"])
     }
 
-    fn with(&self, secret: &Value) -> Self {
+    pub(crate) fn with(&self, secret: &Value) -> Self {
         Self {
             rig: self.rig,
             key: secret.as_str().unwrap().to_owned().into(),
@@ -55,17 +55,17 @@ impl<'a> Who<'a> {
         Client::new(&self.rig.url, self.key.clone()).unwrap()
     }
 
-    fn request(&self, method: &str, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.rig.url);
         let request = self.rig.http.request(method.parse().unwrap(), url);
         request.bearer_auth(self.key.expose_secret())
     }
 
-    async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         Reply::to(self.request("GET", path)).await
     }
 
-    async fn post(&self, path: &str, body: Value) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
         Reply::to(self.request("POST", path).json(&body)).await
     }
 
@@ -73,12 +73,12 @@ impl<'a> Who<'a> {
         Reply::to(self.request("PATCH", path).json(&body)).await
     }
 
-    async fn delete(&self, path: &str) -> Reply {
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
         Reply::to(self.request("DELETE", path)).await
     }
 
     /// Makes a sandbox and says its id.
-    async fn sandbox(&self, body: Value) -> String {
+    pub(crate) async fn sandbox(&self, body: Value) -> String {
         let made = self.post("/sandboxes", body).await.ok(201);
         made["id"].as_str().unwrap().to_owned()
     }
@@ -86,14 +86,14 @@ impl<'a> Who<'a> {
 
 /// An answer, as the document allows it.
 #[derive(Debug)]
-struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: reqwest::header::HeaderMap,
     body: Value,
 }
 
 impl Reply {
-    async fn to(request: RequestBuilder) -> Self {
+    pub(crate) async fn to(request: RequestBuilder) -> Self {
         let (http, request) = request.build_split();
         let request = request.unwrap();
         let (method, url) = (request.method().clone(), request.url().clone());
@@ -116,14 +116,14 @@ impl Reply {
 
     /// The body of an answer with this status.
     #[track_caller]
-    fn ok(self, status: u16) -> Value {
+    pub(crate) fn ok(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{:#}", self.body);
         self.body
     }
 
     /// An error with this status and code.
     #[track_caller]
-    fn refused(&self, status: u16, code: &str) {
+    pub(crate) fn refused(&self, status: u16, code: &str) {
         let found = (self.status, self.body["error"]["code"].as_str());
         assert_eq!(found, (status, Some(code)), "{:#}", self.body);
     }

@@ -59,6 +59,7 @@ async fn the_operators_tenant_stays() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir).await;
     let first = store.tenants().await.unwrap().remove(0);
+    assert_eq!(store.operators_tenant().await.unwrap(), first.id);
     let deleted = store.delete_tenant(&first.id).await;
     assert!(matches!(deleted, Err(TenantError::First)));
     let suspend = TenantEdit {

@@ -219,6 +219,9 @@ pub(crate) struct CreateSandbox {
     /// Data of yours that is kept with it.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) metadata: Vec<(String, String)>,
+    /// Start the template's app.
+    #[arg(long)]
+    pub(crate) auto_start: bool,
     /// Your name for it.
     #[arg(long)]
     pub(crate) name: Option<String>,

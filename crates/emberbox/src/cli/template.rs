@@ -34,6 +34,15 @@ pub(crate) enum TemplateCommand {
     },
     /// Build a template and follow it; a slug that is new makes one.
     Build(BuildTemplate),
+    /// Build templates of the platform, one after the other; for operators.
+    Seed {
+        /// Their ids.
+        #[arg(required_unless_present = "all", value_name = "TEMPLATE")]
+        templates: Vec<String>,
+        /// All of them.
+        #[arg(long, conflicts_with = "templates")]
+        all: bool,
+    },
     /// Print what happened in a build.
     Logs {
         /// A build's id, or a template for its newest build.

@@ -18,6 +18,9 @@ use crate::progress::Steps;
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Characters of a step's command that are shown: one may write whole files.
+const COMMAND_SHOWN: usize = 100;
+
 /// Shows what happens in a build until it is over; fails if it did not become
 /// ready. Ctrl-C leaves it to go on.
 pub(super) async fn to_the_end(client: &Client, id: &str) -> Result<ExitCode> {
@@ -81,7 +84,8 @@ pub(super) fn shown(event: &BuildEvent) -> String {
             } else {
                 ""
             };
-            format!("{}{cached}", event.command.as_deref().unwrap_or_default())
+            let command = event.command.as_deref().unwrap_or_default();
+            format!("{}{cached}", beginning(command))
         }
         state => match (&event.error_code, &event.message) {
             (Some(code), Some(message)) => format!("{state}: {message} ({code})"),
@@ -90,6 +94,17 @@ pub(super) fn shown(event: &BuildEvent) -> String {
         },
     };
     output::on_one_line(&format!("{step}{text}"))
+}
+
+/// As much of a command as fits on a line of a terminal.
+fn beginning(command: &str) -> String {
+    let shown: String = command.chars().take(COMMAND_SHOWN).collect();
+    let more = if shown.len() < command.len() {
+        "…"
+    } else {
+        ""
+    };
+    shown + more
 }
 
 fn show(build: &TemplateBuild) -> Result<()> {

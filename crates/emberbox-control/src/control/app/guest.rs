@@ -55,6 +55,17 @@ pub(super) async fn running_app(guest: &GuestClient) -> Result<Option<u32>, Fail
     }
 }
 
+/// Ends the app that was started before the guest was claimed, with all it
+/// started, and removes what tells of it.
+pub(super) async fn end_starter(guest: &GuestClient) -> Result<(), Failure> {
+    let script = format!(
+        "pid=$(cat {PID_PATH} 2>/dev/null) || exit 0; \
+         kill -KILL -- -$pid 2>/dev/null; rm -f {PID_PATH} {LOGS_PATH}"
+    );
+    exec(guest, "/", &script, Vec::new(), QUICK).await?;
+    Ok(())
+}
+
 /// What stands before a command that is to run as this user: a name or a
 /// number, and a group behind a colon, all of them plain words. Who is not in
 /// the guest's list of users has no groups and no home.

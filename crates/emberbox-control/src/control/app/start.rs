@@ -70,7 +70,8 @@ impl Start<'_> {
                 pid,
                 ready: app.ready,
             })),
-            Running::Stays | Running::IsEnough => {
+            Running::IsStarter if app.from_snapshot => self.end(pid).await,
+            Running::Stays | Running::IsEnough | Running::IsStarter => {
                 let message = format!(
                     "the template's app runs already (pid {pid}); \
                      send \"restart\": true to end it first"
@@ -78,19 +79,21 @@ impl Start<'_> {
                 let failure = Failure::new(ErrorCode::ResourceState, message);
                 Err(failure.with_details(json!({ "pid": pid })))
             }
-            Running::IsEnded => {
-                // It leads a session: the group is everything it started,
-                // unless that took care to get away.
-                let script = format!(
-                    "kill -TERM -{pid} 2>/dev/null; \
-                     for i in $(seq 50); do kill -0 -{pid} 2>/dev/null || exit 0; sleep 0.1; done; \
-                     kill -KILL -{pid} 2>/dev/null; exit 0"
-                );
-                // Its own directory may not be there yet.
-                self.exec_in("/", &script, Vec::new(), QUICK).await?;
-                Ok(None)
-            }
+            Running::IsEnded => self.end(pid).await,
         }
+    }
+
+    /// Ends what runs. It leads a session: the group is everything it started,
+    /// unless that took care to get away.
+    async fn end(&self, pid: u32) -> Result<Option<StartedApp>, Failure> {
+        let script = format!(
+            "kill -TERM -{pid} 2>/dev/null; \
+             for i in $(seq 50); do kill -0 -{pid} 2>/dev/null || exit 0; sleep 0.1; done; \
+             kill -KILL -{pid} 2>/dev/null; exit 0"
+        );
+        // Its own directory may not be there yet.
+        self.exec_in("/", &script, Vec::new(), QUICK).await?;
+        Ok(None)
     }
 
     async fn steps(&self) -> Result<StartedApp, Failure> {

@@ -12,9 +12,9 @@ use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::Failure;
 use crate::control::Control;
 use crate::settings::RegistrySettings;
+use crate::{Failure, catalogue};
 
 /// Events the host may be ahead of the store; then it waits.
 const EVENTS: usize = 256;
@@ -73,6 +73,10 @@ impl Control {
     /// what the spec names.
     async fn base(&self, build: &BuildRecord) -> Result<String, BuildFailure> {
         let from = &build.spec.from;
+        // The same for everybody: the platform's are no tenant's own.
+        if catalogue::find(from).is_some() {
+            return Ok(from.clone());
+        }
         let template = self.store.template(&build.tenant, from).await;
         let template = template.map_err(|error| internal(&error.into()))?;
         match template.map(|template| template.ready_build) {

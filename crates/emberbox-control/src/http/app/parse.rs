@@ -105,6 +105,8 @@ pub(super) fn plan(template: &Template, body: StartTemplate) -> Result<AppPlan, 
         user: template.user.clone(),
         running: match body.restart {
             Some(true) => Running::IsEnded,
+            // Who uses one of the platform's brings files for it.
+            Some(false) | None if catalogue::find(&template.id).is_some() => Running::IsStarter,
             Some(false) | None if as_it_is => Running::IsEnough,
             Some(false) | None => Running::Stays,
         },

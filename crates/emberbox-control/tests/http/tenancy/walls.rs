@@ -279,6 +279,7 @@ impl Owned {
             ("/admin/tenants", "id", &tenant),
             ("/admin/tenants", "user_id", &user),
             ("/sandbox-templates", "id", &template),
+            ("/admin/sandbox-templates", "id", &template),
             ("/sandbox-template-builds", "id", &build),
         ];
         let fields = [
