@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::command::{self, cargo};
+use crate::test::Slow;
 use crate::{build, dependency, openapi, setup, test};
 
 /// Runs all of it; stops at the first failure.
@@ -27,5 +28,5 @@ pub(crate) fn run() -> Result<()> {
     // What is checked is what the code does, not how fast.
     let product = setup::with(build::tests()?)?;
     openapi::check(&product.binary)?;
-    test::every(&product)
+    test::every(&product, Slow::Left)
 }

@@ -13,6 +13,9 @@ mod tool;
 /// How to test.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// Also those from outside that take many minutes under emulation.
+    #[arg(long)]
+    all: bool,
     /// Passed on to `cargo test --workspace`, for example `-- --nocapture`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
@@ -22,7 +25,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let product = setup::run()?;
     if arguments.rest.is_empty() {
-        return every(&product);
+        let slow = if arguments.all { Slow::Run } else { Slow::Left };
+        return every(&product, slow);
     }
     package::install(&tool::missing())?;
     let mut test = cargo();
@@ -31,12 +35,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     command::run(&mut test)
 }
 
+/// What becomes of the tests that take many minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slow {
+    /// They run with the others.
+    Run,
+    /// They are left out.
+    Left,
+}
+
 /// Runs all of them against a product that is set up.
-pub(crate) fn every(product: &Product) -> Result<()> {
+pub(crate) fn every(product: &Product, slow: Slow) -> Result<()> {
     package::install(&tool::missing())?;
     let programs = program::build(&product.agent)?;
     // The documentation has no examples that run: they would be one more pass.
-    program::run(programs, &environment(product))
+    program::run(programs, &environment(product), slow)
 }
 
 /// What tests on real VMs are told.

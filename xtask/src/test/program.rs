@@ -15,6 +15,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use super::Slow;
 use crate::build;
 use crate::command::{self, cargo, root};
 
@@ -23,7 +24,10 @@ use crate::command::{self, cargo, root};
 const LANES: usize = 2;
 
 /// Those that take minutes begin first.
-const LONGEST: [&str; 3] = ["outside", "snapshots", "conformance"];
+const LONGEST: [&str; 3] = [OUTSIDE, "snapshots", "conformance"];
+
+/// The one with tests that take many minutes.
+const OUTSIDE: &str = "outside";
 
 /// One test program.
 #[derive(Debug)]
@@ -85,13 +89,17 @@ fn program(message: Message) -> Option<Program> {
 
 /// Runs them all, also after a failure; what each has written is shown when it
 /// has ended.
-pub(super) fn run(programs: Vec<Program>, environment: &[(&str, &OsStr)]) -> Result<()> {
+pub(super) fn run(
+    programs: Vec<Program>,
+    environment: &[(&str, &OsStr)],
+    slow: Slow,
+) -> Result<()> {
     let waiting = Mutex::new(VecDeque::from(programs));
     let failed = Mutex::new(Vec::new());
     let next = || lock(&waiting).pop_front();
     let lane = || {
         while let Some(program) = next() {
-            if let Err(error) = program.run(environment) {
+            if let Err(error) = program.run(environment, slow) {
                 eprintln!("error: {}: {error:#}", program.name);
                 lock(&failed).push(program.name);
             }
@@ -110,7 +118,7 @@ pub(super) fn run(programs: Vec<Program>, environment: &[(&str, &OsStr)]) -> Res
 }
 
 impl Program {
-    fn run(&self, environment: &[(&str, &OsStr)]) -> Result<()> {
+    fn run(&self, environment: &[(&str, &OsStr)], slow: Slow) -> Result<()> {
         let logs = root().join("target/tests");
         fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
         let file = self.executable.file_name().unwrap_or_default();
@@ -118,7 +126,10 @@ impl Program {
         let output = File::create(&log).with_context(|| format!("create {}", log.display()))?;
         eprintln!("$ {}", self.name);
         let begun = Instant::now();
+        // Elsewhere what is ignored is no test of its own.
+        let all = (slow == Slow::Run && self.name == OUTSIDE).then_some("--include-ignored");
         let status = Command::new(&self.executable)
+            .args(all)
             .current_dir(&self.directory)
             .env("CARGO_MANIFEST_DIR", &self.directory)
             .envs(environment.iter().copied())

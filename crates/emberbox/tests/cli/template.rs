@@ -178,3 +178,77 @@ fn a_dockerfile_becomes_a_spec_and_what_is_left_out_is_said() {
     );
     assert!(stderr(&output).starts_with(&format!("{path}:2: COPY has no place")));
 }
+
+#[test]
+fn the_platforms_are_built_one_after_the_other() {
+    let template = |id: &str, more: Value| {
+        let mut template = json!({
+            "id": id, "name": id, "description": "", "image_id": "miosa-sandbox",
+            "category": "web", "cpu_count": 1, "memory_mb": 1024, "disk_mb": 3072,
+            "workdir": "/workspace", "artifact_paths": [],
+        });
+        let more = more.as_object().unwrap().clone();
+        template.as_object_mut().unwrap().extend(more);
+        template
+    };
+    let spec = json!({ "from": "miosa-sandbox" });
+    let list = json!({ "default_template_id": "miosa-sandbox", "data": [
+        template("miosa-sandbox", json!({})),
+        template("python", json!({ "build_spec": spec })),
+        template("gradio", json!({ "build_spec": spec })),
+        template("tpl_1", json!({ "build_spec": spec, "slug": "mine" })),
+    ] });
+    // The first fails, which keeps nobody from the second.
+    for (arguments, states) in [
+        (vec!["--all"], ["failed", "ready"]),
+        (vec!["gradio", "python"], ["ready", "ready"]),
+    ] {
+        let list = list.clone();
+        let begun = Mutex::new(0);
+        let (url, lines) = answering_all(move |asked| {
+            let answer = |body: Value| {
+                let text = body.to_string();
+                let text = Box::new(move || text) as Box<dyn FnOnce() -> String>;
+                ("application/json", "200 OK", text)
+            };
+            let line = &asked.line;
+            if line.starts_with("GET /api/v1/sandbox-templates ") {
+                return answer(list.clone());
+            }
+            let mut begun = begun.lock().unwrap();
+            if line.starts_with("POST") {
+                *begun += 1;
+            }
+            let state = states[*begun - 1];
+            if line.contains("/logs/stream") {
+                let events = told(1, state, json!({}));
+                return ("text/event-stream", "200 OK", Box::new(move || events));
+            }
+            answer(build(state))
+        });
+        let mut command = emberbox_at(&url, &["template", "seed"]);
+        let output = command.args(&arguments).output().unwrap();
+        let failed = states.contains(&"failed");
+        assert_eq!(output.status.code(), Some(i32::from(failed)));
+        let said = stderr(&output);
+        assert_eq!(said.contains("not built: python"), failed, "{said}");
+        let lines = lines.lock().unwrap();
+        let posts = lines.iter().filter(|line| line.starts_with("POST"));
+        let order = if failed {
+            ["python", "gradio"]
+        } else {
+            ["gradio", "python"]
+        };
+        let expected = order.map(|name| format!("/api/v1/admin/sandbox-templates/{name}/builds"));
+        let asked: Vec<_> = posts
+            .map(|line| line.split(' ').nth(1).unwrap().to_owned())
+            .collect();
+        assert_eq!(asked, expected);
+    }
+    let nothing = Server::answering("200 OK", "{}").call(&["template", "seed"]);
+    assert!(
+        stderr(&nothing).contains("<TEMPLATE>"),
+        "{}",
+        stderr(&nothing)
+    );
+}

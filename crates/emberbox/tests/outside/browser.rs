@@ -1,125 +1,114 @@
-//! An app made with npm inside a sandbox, seen by a real browser through its
-//! preview: it renders, and an edited file changes the page by itself.
+//! Apps seen by a real browser through their previews: they render, their code
+//! runs, and an edited file changes the page by itself.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use fantoccini::{ClientBuilder, Locator};
+use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::catalog::Seeded;
 use crate::rig::sandbox::Sandbox;
 use crate::rig::{Rig, eventually_within};
 
-/// Longest for npm, Vite and the first compilation, in emulation.
-const SLOW: Duration = Duration::from_secs(900);
+/// Longest until a page is there: a first compilation, in emulation.
+const SLOW: Duration = Duration::from_secs(600);
 
 /// Longest until the page shows an edit.
 const RELOAD: Duration = Duration::from_secs(120);
 
-/// The last major versions that run on the guest's Node.js (Debian 12: 18).
-const INSTALL: &str = "npm init -y >/dev/null && npm install --no-audit --no-fund --loglevel=warn \
-    vite@6 @vitejs/plugin-react@4 react@19 react-dom@19";
+/// Pause between two looks at the page.
+const LOOK: Duration = Duration::from_millis(100);
 
-const FILES: [(&str, &str); 4] = [
-    (
-        "index.html",
-        "<!doctype html><div id=\"root\"></div><script type=\"module\" src=\"/main.jsx\"></script>\n",
-    ),
-    (
-        "main.jsx",
-        "import { createRoot } from \"react-dom/client\";\nimport App from \"./App.jsx\";\n\
-         createRoot(document.getElementById(\"root\")).render(<App />);\n",
-    ),
-    ("App.jsx", BEFORE),
-    (
-        "vite.config.js",
-        "import react from \"@vitejs/plugin-react\";\nexport default { plugins: [react()] };\n",
-    ),
-];
-
-const BEFORE: &str = "import { useState } from \"react\";\nexport default function App() {\n  \
+/// What the starter's `src/App.jsx` becomes.
+const AFTER: &str = "import { useState } from \"react\";\nexport default function App() {\n  \
     const [count, setCount] = useState(0);\n  \
-    return <h1 onClick={() => setCount(count + 1)}>before {count}</h1>;\n}\n";
+    return <main><h1>after</h1><button onClick={() => setCount(count + 1)}>count is {count}</button></main>;\n}\n";
 
 pub(crate) fn hot_reload(rig: &Rig) {
-    let api = rig.api();
-    let sandbox = Sandbox::with(
-        &api,
-        &json!({ "template_id": "vite-react", "cpu_count": 2, "memory_mb": 2048, "timeout_sec": 3600 }),
-    );
-    for (name, content) in FILES {
-        sandbox.upload(&format!("/workspace/{name}"), content.as_bytes());
-    }
-    let body = json!({
-        "install_command": INSTALL,
-        "start_command": "npx vite --host 0.0.0.0 --port $PORT",
-        "install_timeout_sec": 900,
-        "start_timeout_sec": 300,
+    let seeded = Seeded::of(rig, &["vite-react"]);
+    let sandbox = seeded.opened("vite-react", "<title>Vite + React</title>");
+    looking_at(&sandbox, async |client| {
+        count(client, "Vite + React").await;
+        sandbox.upload("/workspace/src/App.jsx", AFTER.as_bytes());
+        let changed = until(client, "h1", "after");
+        let changed = tokio::time::timeout(RELOAD, changed).await;
+        changed.expect("a hot reload");
+        // What the page holds is lost by a reload, and kept by a hot one.
+        until(client, "button", "count is 1").await;
     });
-    let started = start(&sandbox, &body);
-    assert_eq!(started["ready"], true, "{started}");
-    let url = started["preview_url"].as_str().unwrap().to_owned();
-
-    let driver = Driver::start();
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(look(&driver, &url, &sandbox));
+    sandbox.destroy();
+    seeded.remove();
 }
 
-/// A start takes longer than the clients of other tests wait.
-fn start(sandbox: &Sandbox<'_>, body: &Value) -> Value {
-    let api = sandbox.api.patient(SLOW);
-    let path = sandbox.at("/template/start");
-    api.post(&path, body).ok(200)["data"].clone()
+/// That a page renders this heading, and that its code runs.
+pub(crate) fn counts(sandbox: &Sandbox<'_>, heading: &str) {
+    looking_at(sandbox, async |client| count(client, heading).await);
 }
 
-async fn look(driver: &Driver, url: &str, sandbox: &Sandbox<'_>) {
-    let arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage"];
-    let capabilities = json!({ "goog:chromeOptions": { "args": arguments } });
-    let client = ClientBuilder::new(HttpConnector::new())
-        .capabilities(capabilities.as_object().unwrap().clone())
-        .connect(&driver.url)
-        .await
-        .unwrap();
-    client.goto(url).await.unwrap();
-    let heading = client.wait().at_most(SLOW).for_element(Locator::Css("h1"));
-    let heading = heading.await.unwrap();
-    assert_eq!(heading.text().await.unwrap(), "before 0");
-    // What the page holds now is lost by a reload, and kept by a hot one.
-    heading.click().await.unwrap();
-    assert_eq!(heading.text().await.unwrap(), "before 1");
+/// That a page renders an element with this text.
+pub(crate) fn says(sandbox: &Sandbox<'_>, element: &str, words: &str) {
+    looking_at(sandbox, async |client| until(client, element, words).await);
+}
 
-    sandbox.upload(
-        "/workspace/App.jsx",
-        BEFORE.replace("before", "after").as_bytes(),
-    );
-    let changed = async {
-        loop {
-            let text = client
-                .find(Locator::Css("h1"))
-                .await
-                .unwrap()
-                .text()
-                .await
-                .unwrap();
-            if text.starts_with("after") {
-                return text;
+async fn count(client: &Client, heading: &str) {
+    until(client, "h1", heading).await;
+    // The button may be there before its code is.
+    let counted = async {
+        while text(client, "button").await.as_deref() != Some("count is 1") {
+            let button = client.find(Locator::Css("button")).await;
+            if text(client, "button").await.as_deref() == Some("count is 0") {
+                button.unwrap().click().await.unwrap();
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(LOOK).await;
         }
     };
-    let changed = tokio::time::timeout(RELOAD, changed)
-        .await
-        .expect("a hot reload");
-    assert_eq!(
-        changed, "after 1",
-        "the page was not reloaded, only changed"
-    );
-    client.close().await.unwrap();
+    let counted = tokio::time::timeout(SLOW, counted).await;
+    counted.expect("the button counts");
+}
+
+/// Waits until an element has this text.
+async fn until(client: &Client, element: &str, words: &str) {
+    let seen = async {
+        while text(client, element).await.as_deref() != Some(words) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let seen = tokio::time::timeout(SLOW, seen).await;
+    if seen.is_err() {
+        let page = client.source().await.unwrap();
+        panic!("{element} never says {words:?}: {page}");
+    }
+}
+
+/// `None` while it is not there, or just replaced.
+async fn text(client: &Client, element: &str) -> Option<String> {
+    let found = client.find(Locator::Css(element)).await.ok()?;
+    found.text().await.ok()
+}
+
+/// Opens a sandbox's preview in a browser of its own.
+fn looking_at(sandbox: &Sandbox<'_>, look: impl AsyncFnOnce(&Client)) {
+    let url = sandbox.record["preview_url"].as_str().unwrap();
+    let driver = Driver::start();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage"];
+        let capabilities = json!({ "goog:chromeOptions": { "args": arguments } });
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities.as_object().unwrap().clone())
+            .connect(&driver.url)
+            .await
+            .unwrap();
+        client.goto(url).await.unwrap();
+        look(&client).await;
+        client.close().await.unwrap();
+    });
 }
 
 /// chromedriver, ended with its browser.

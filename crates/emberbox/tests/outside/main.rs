@@ -13,6 +13,7 @@ mod bad_files;
 mod bad_requests;
 mod broken_off;
 mod browser;
+mod catalog;
 mod code;
 mod command_line;
 mod crash;
@@ -25,6 +26,7 @@ mod life;
 mod official_client;
 mod previews;
 mod processes;
+mod registry;
 mod rig;
 mod schema;
 mod streams;
@@ -137,6 +139,18 @@ const TESTS: &[(&str, Test)] = &[
     (
         "documents::every_command_of_snapshots_md_works",
         documents::snapshots,
+    ),
+    (
+        "documents::every_command_of_templates_md_works_over_a_crash",
+        documents::templates,
+    ),
+    (
+        "catalog::a_seeded_app_answers_at_once_and_makes_way",
+        catalog::python,
+    ),
+    (
+        "registry::an_image_of_a_private_registry_becomes_a_sandbox",
+        registry::private,
     ),
     (
         "schema::made_up_requests_are_answered_as_the_document_says",
@@ -257,6 +271,15 @@ const TESTS: &[(&str, Test)] = &[
     ),
 ];
 
+/// Those that take many minutes under emulation: `cargo xtask test --all` runs
+/// them, or `--include-ignored`.
+const SLOW: &[(&str, Test)] = &[
+    ("catalog::generated_files_start_anew", catalog::generated),
+    ("catalog::nextjs_is_opened", catalog::nextjs),
+    ("catalog::streamlit_is_opened", catalog::streamlit),
+    ("catalog::gradio_is_opened", catalog::gradio),
+];
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // The tests share two cores with the VMs they start.
@@ -275,13 +298,16 @@ fn main() -> ExitCode {
         }
     };
     let rig = Arc::new(Rig::new(binary));
-    let trials = TESTS.iter().map(|&(name, test)| {
+    let trial = |&(name, test): &(&str, Test)| {
         let rig = Arc::clone(&rig);
         Trial::test(name, move || {
             test(&rig);
             Ok(())
         })
-    });
+    };
+    let slow = SLOW.iter().map(trial);
+    let slow = slow.map(|trial| trial.with_kind("slow").with_ignored_flag(true));
+    let trials = TESTS.iter().map(trial).chain(slow);
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if let Err(left) = rig.finish() {
         eprintln!("after the tests: {left}");
@@ -291,8 +317,7 @@ fn main() -> ExitCode {
 }
 
 fn ignored(arguments: &Arguments) -> ExitCode {
-    let trials = TESTS
-        .iter()
+    let trials = (TESTS.iter().chain(SLOW))
         .map(|(name, _)| Trial::test(*name, || Ok(())).with_ignored_flag(true));
     libtest_mimic::run(arguments, trials.collect()).exit_code()
 }

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::rig::Rig;
 use crate::rig::api::Api;
 use crate::rig::server::Server;
@@ -22,6 +24,7 @@ const BESIDES: [&str; 3] = [
 
 const BASICS: &str = include_str!("official_client/basics.py");
 const STREAMS_AND_APPS: &str = include_str!("official_client/streams_and_apps.py");
+const TEMPLATES: &str = include_str!("official_client/templates.py");
 
 /// What makes names below localhost this machine.
 const LOCALHOST: &str = concat!(
@@ -51,6 +54,16 @@ pub(crate) fn streams_and_apps(rig: &Rig) {
     for package in [NEWEST, OLDEST] {
         works(&rig.api(), package, STREAMS_AND_APPS);
     }
+}
+
+/// A template of a tenant's own, made of the spec of one of the platform's that
+/// is built already: steps that are the same do not run again.
+pub(crate) fn templates(api: &Api, platform: &Value) {
+    let mut command = python(&environment(NEWEST), api);
+    command.env("PLATFORM_TEMPLATE", platform.to_string());
+    let said = output(command.args(["-c", TEMPLATES]));
+    assert!(said.starts_with("all well"), "{said}");
+    assert_eq!(api.live(), Vec::<String>::new());
 }
 
 pub(crate) fn their_own_test(rig: &Rig) {

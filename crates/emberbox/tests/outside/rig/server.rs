@@ -2,6 +2,7 @@
 //! started again, stopped.
 
 use std::fs::{self, File, Permissions};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,8 @@ pub(crate) const NONE_PREPARED: &str = "[pool]\nmax_prepared = 0\n";
 pub(crate) struct Server {
     binary: PathBuf,
     directory: TempDir,
+    /// Port 0 for another one after each start.
+    listen: SocketAddr,
     running: Option<Running>,
     owned: Owned,
 }
@@ -56,6 +59,18 @@ impl Server {
 
     /// The same with more in its configuration.
     pub(crate) fn start_with(binary: &Path, more: &str) -> Self {
+        Self::start_at(binary, more, (Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    /// The same, and it listens at one place after each start.
+    pub(crate) fn start_in_place(binary: &Path, more: &str) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let free = listener.local_addr().unwrap();
+        drop(listener);
+        Self::start_at(binary, more, free)
+    }
+
+    fn start_at(binary: &Path, more: &str, listen: SocketAddr) -> Self {
         // Not 0700: the VMM of a sandbox runs as a user of its own and has to
         // reach its files below.
         let directory = tempfile::Builder::new()
@@ -71,6 +86,7 @@ impl Server {
         let mut server = Self {
             binary: binary.to_owned(),
             directory,
+            listen,
             running: None,
             owned: Owned::default(),
         };
@@ -117,7 +133,8 @@ impl Server {
             .open(self.directory.path().join("server.log"))
             .unwrap();
         Command::new(&self.binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "pretty"])
+            .args(["serve", "--log-format", "pretty", "--listen"])
+            .arg(self.listen.to_string())
             .arg("--data-dir")
             .arg(self.data_dir())
             .arg("--bootstrap-key-file")
