@@ -22,6 +22,7 @@ use crate::engine::{EngineError, VmPlace, VmSpec};
 use crate::jail::{ARG0, JailSpec, Launcher};
 use crate::process::{Process, ProcessRef};
 
+pub(crate) mod charge;
 pub(crate) mod console;
 pub(crate) mod guest;
 

@@ -97,7 +97,7 @@ async fn prepare(vm: &FirecrackerVm, out: &Out) -> Result<SnapshotType, EngineEr
         // What an interrupted attempt left.
         out.remove(name).map_err(cannot)?;
     }
-    let base = vm.place.dir.join(BASE_MEMORY);
+    let base = vm.charge.place.dir.join(BASE_MEMORY);
     let source = match File::open(&base) {
         Ok(source) => source,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SnapshotType::Full),

@@ -1,11 +1,9 @@
 //! One running Firecracker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::api::call::Call;
@@ -18,8 +16,9 @@ use crate::cgroup::CgroupTree;
 use crate::engine::{
     CheckpointFiles, EngineError, ExitReason, MemoryUse, SnapshotFiles, Vm, VmPlace,
 };
-use crate::process::{self, Process};
+use crate::process::Process;
 use crate::vmm;
+use crate::vmm::charge::{Charge, unexplained};
 
 /// How long a started VMM may take until it listens. The jailer copies the
 /// program first, and a loaded machine needs seconds.
@@ -30,15 +29,10 @@ const POLL: Duration = Duration::from_micros(500);
 
 /// A running Firecracker.
 pub(super) struct FirecrackerVm {
-    pub(super) place: VmPlace,
+    pub(super) charge: Charge,
     pub(super) root: Root,
     pub(super) api: Api,
     pub(super) release: Release,
-    process: Process,
-    cgroups: CgroupTree,
-    /// Somebody here asked for the end.
-    stopping: AtomicBool,
-    ended: watch::Sender<Option<ExitReason>>,
 }
 
 /// What a VMM that runs is taken charge of with.
@@ -77,14 +71,10 @@ impl FirecrackerVm {
             .parse()
             .map_err(|error| start_error(place, &mut console, &format!("{error}")))?;
         let vm = Arc::new(Self {
-            place: place.clone(),
+            charge: Charge::new(place, process, cgroups),
             root,
             api,
             release: version.release,
-            process,
-            cgroups,
-            stopping: AtomicBool::new(false),
-            ended: watch::Sender::new(None),
         });
         tokio::spawn(Arc::clone(&vm).watch(console));
         Ok(vm)
@@ -104,35 +94,17 @@ impl FirecrackerVm {
     /// Waits for the end, finds out why, and cleans up after the process.
     async fn watch(self: Arc<Self>, mut console: Console) {
         let end = tokio::select! {
-            how = self.process.wait() => End::Process(how),
+            how = self.charge.process.wait() => End::Process(how),
             () = console.down() => End::Guest,
         };
         if end == End::Guest {
-            if let Err(error) = self.process.kill() {
-                tracing::error!(vm = %self.place.id, %error, "cannot end a VMM whose guest is down");
-            }
-            self.process.wait().await;
+            self.charge.end_empty().await;
         }
-        let reason = if self.stopping.load(Ordering::SeqCst) {
-            ExitReason::Stopped
-        } else {
-            reason(end, &mut console)
-        };
-        if let Err(error) = vmm::remove_cgroup(&self.cgroups, &self.place.id).await {
-            tracing::error!(vm = %self.place.id, %error, "a cgroup is left over");
-        }
-        self.ended.send_replace(Some(reason));
-    }
-
-    pub(super) fn check_running(&self) -> Result<(), EngineError> {
-        if self.ended.borrow().is_some() {
-            return Err(EngineError::NotRunning(self.place.id.clone()));
-        }
-        Ok(())
+        self.charge.has_ended(reason(end, &mut console)).await;
     }
 
     async fn state(&self, command: &'static str) -> Result<InstanceState, EngineError> {
-        self.check_running()?;
+        self.charge.check_running()?;
         let instance = self.api.instance().await;
         let instance = instance.map_err(|error| EngineError::Control {
             command,
@@ -173,8 +145,8 @@ fn reason(end: End, console: &mut Console) -> ExitReason {
         return vmm::console::reason(&console.text());
     }
     let how = match end {
-        End::Process(Some(how)) => how,
-        End::Process(None) | End::Guest => "it was not our child".to_owned(),
+        End::Process(how) => unexplained(how),
+        End::Guest => unexplained(None),
     };
     let last = console.text();
     let last = last.lines().next_back().unwrap_or_default();
@@ -238,34 +210,20 @@ impl Vm for FirecrackerVm {
     }
 
     async fn stop(&self) -> Result<(), EngineError> {
-        self.stopping.store(true, Ordering::SeqCst);
-        self.process
-            .kill()
-            .map_err(|e| EngineError::host("cannot end the VMM", e))?;
-        self.wait().await;
-        remove_files(&self.place)
+        self.charge.stop().await?;
+        remove_files(&self.charge.place)
     }
 
     async fn wait(&self) -> ExitReason {
-        let mut ended = self.ended.subscribe();
-        let reason = ended
-            .wait_for(Option::is_some)
-            .await
-            .map(|reason| reason.clone());
-        reason
-            .ok()
-            .flatten()
-            .expect("the sender lives in self and only sends a reason")
+        self.charge.wait().await
     }
 
     async fn memory_use(&self) -> Result<MemoryUse, EngineError> {
-        self.check_running()?;
-        process::memory_use(self.process.pid())
-            .map_err(|e| EngineError::host("cannot read the VMM's memory use", e))
+        self.charge.memory_use()
     }
 
     fn pid(&self) -> i32 {
-        self.process.pid()
+        self.charge.process.pid()
     }
 }
 

@@ -35,7 +35,11 @@ const MAX_MEMORY: u64 = 1 << 42;
 /// Writes the checkpoint of a VM whose vCPUs stand still. A failure may leave
 /// files.
 pub(super) async fn write(vm: &QemuVm, files: &CheckpointFiles) -> Result<(), EngineError> {
-    let (pid, dir, copy_to) = (vm.process.pid(), vm.dir.clone(), files.clone());
+    let (pid, dir, copy_to) = (
+        vm.charge.process.pid(),
+        vm.charge.place.dir.clone(),
+        files.clone(),
+    );
     let memory = blocking("cannot save the guest's memory", move || {
         let memory = memory_bytes(&dir)?;
         save_base(pid, memory, &dir, &copy_to.base)?;

@@ -4,12 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use emberbox_core::VmId;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -23,8 +21,9 @@ use crate::disk;
 use crate::engine::{
     CheckpointFiles, EngineError, ExitReason, MemoryUse, SnapshotFiles, Vm, VmPlace,
 };
-use crate::process::{self, Process};
-use crate::vmm::{blocking, console, remove_cgroup, remove_file, start_error};
+use crate::process::Process;
+use crate::vmm::charge::{Charge, unexplained};
+use crate::vmm::{blocking, console, remove_file, start_error};
 
 /// Between attempts of a guest to write to a disk of this machine that is full.
 /// Nothing tells when there is room.
@@ -59,18 +58,12 @@ pub(super) struct Pages {
 
 /// A running QEMU.
 pub(super) struct QemuVm {
-    id: VmId,
-    pub(super) dir: PathBuf,
-    pub(super) process: Process,
+    pub(super) charge: Charge,
     pub(super) qmp: Qmp,
-    cgroups: CgroupTree,
     memory: MemoryOrigin,
-    /// Somebody here asked for the end.
-    stopping: AtomicBool,
     /// Whether somebody here wants the vCPUs to stand still. Held over the
     /// command: whoever stops and starts them takes turns.
     paused: tokio::sync::Mutex<bool>,
-    ended: watch::Sender<Option<ExitReason>>,
 }
 
 impl QemuVm {
@@ -85,15 +78,10 @@ impl QemuVm {
             .await
             .map_err(|error| start_error(place, &error.to_string()))?;
         let vm = Arc::new(Self {
-            id: place.id.clone(),
-            dir: place.dir.clone(),
-            process,
+            charge: Charge::new(place, process, cgroups),
             qmp,
-            cgroups,
             memory,
-            stopping: AtomicBool::new(false),
             paused: tokio::sync::Mutex::default(),
-            ended: watch::Sender::new(None),
         });
         // A guest that went down while nobody watched.
         let status = vm.qmp.execute("query-status", json!({})).await?;
@@ -126,7 +114,7 @@ impl QemuVm {
                 // Devices look at guest memory when they are loaded, and the
                 // generation id is written to it.
                 if let Some(Pages { file, memory }) = pages {
-                    let pid = self.process.pid();
+                    let pid = self.pid();
                     blocking("cannot put back memory", move || {
                         pages::load_into_process(&file, pid, memory)
                     })
@@ -147,34 +135,23 @@ impl QemuVm {
     async fn watch(self: Arc<Self>, mut down: bool) {
         let mut said = None;
         tokio::select! {
-            how = self.process.wait() => said = how,
+            how = self.charge.process.wait() => said = how,
             fact = self.qmp.ended(), if !down => match fact {
                 GuestFact::Shutdown => down = true,
-                GuestFact::Gone => said = self.process.wait().await,
+                GuestFact::Gone => said = self.charge.process.wait().await,
                 GuestFact::Alive => {}
             },
             () = std::future::ready(()), if down => {}
         }
         let reason = if down {
             let reason = self.classify_shutdown().await;
-            if let Err(error) = self.process.kill() {
-                tracing::error!(vm = %self.id, %error, "cannot end a VMM whose guest is down");
-            }
-            self.process.wait().await;
+            self.charge.end_empty().await;
             reason
         } else {
-            let detail = said.unwrap_or_else(|| "it was not our child".to_owned());
+            let detail = unexplained(said);
             ExitReason::VmmDied { detail }
         };
-        if let Err(error) = remove_cgroup(&self.cgroups, &self.id).await {
-            tracing::error!(vm = %self.id, %error, "a cgroup is left over");
-        }
-        let reason = if self.stopping.load(Ordering::SeqCst) {
-            ExitReason::Stopped
-        } else {
-            reason
-        };
-        self.ended.send_replace(Some(reason));
+        self.charge.has_ended(reason).await;
     }
 
     async fn classify_shutdown(&self) -> ExitReason {
@@ -190,20 +167,13 @@ impl QemuVm {
     }
 
     async fn check_paused(&self, command: &'static str) -> Result<(), EngineError> {
-        self.check_running()?;
+        self.charge.check_running()?;
         let status = self.qmp.execute("query-status", json!({})).await?;
         if status["running"].as_bool() == Some(false) {
             return Ok(());
         }
         let detail = "the VM must be paused first".to_owned();
         Err(EngineError::Control { command, detail })
-    }
-
-    fn check_running(&self) -> Result<(), EngineError> {
-        if self.ended.borrow().is_some() {
-            return Err(EngineError::NotRunning(self.id.clone()));
-        }
-        Ok(())
     }
 
     async fn save_state(&self, path: &Path) -> Result<(), EngineError> {
@@ -223,14 +193,14 @@ impl QemuVm {
 #[async_trait]
 impl Vm for QemuVm {
     async fn pause(&self) -> Result<(), EngineError> {
-        self.check_running()?;
+        self.charge.check_running()?;
         let mut paused = self.paused.lock().await;
         *paused = true;
         self.qmp.execute("stop", json!({})).await.map(drop)
     }
 
     async fn resume(&self) -> Result<(), EngineError> {
-        self.check_running()?;
+        self.charge.check_running()?;
         let mut paused = self.paused.lock().await;
         self.qmp.execute("cont", json!({})).await?;
         *paused = false;
@@ -272,35 +242,22 @@ impl Vm for QemuVm {
     }
 
     async fn stop(&self) -> Result<(), EngineError> {
-        self.stopping.store(true, Ordering::SeqCst);
-        self.process
-            .kill()
-            .map_err(|e| EngineError::host("cannot end the VMM", e))?;
-        self.wait().await;
-        remove_file(&self.dir.join(CONTROL_SOCKET))?;
-        remove_file(&self.dir.join(crate::vmm::PID_FILE))
+        self.charge.stop().await?;
+        let dir = &self.charge.place.dir;
+        remove_file(&dir.join(CONTROL_SOCKET))?;
+        remove_file(&dir.join(crate::vmm::PID_FILE))
     }
 
     async fn wait(&self) -> ExitReason {
-        let mut ended = self.ended.subscribe();
-        let reason = ended
-            .wait_for(Option::is_some)
-            .await
-            .map(|reason| reason.clone());
-        reason
-            .ok()
-            .flatten()
-            .expect("the sender lives in self and only sends a reason")
+        self.charge.wait().await
     }
 
     async fn memory_use(&self) -> Result<MemoryUse, EngineError> {
-        self.check_running()?;
-        process::memory_use(self.process.pid())
-            .map_err(|e| EngineError::host("cannot read the VMM's memory use", e))
+        self.charge.memory_use()
     }
 
     fn pid(&self) -> i32 {
-        self.process.pid()
+        self.charge.process.pid()
     }
 }
 
@@ -315,9 +272,9 @@ async fn go_on_when_there_is_room(mut full: watch::Receiver<u64>, vm: Weak<QemuV
         if *paused {
             continue;
         }
-        tracing::warn!(vm = %vm.id, "a guest stood still: the disk of this machine is full");
+        tracing::warn!(vm = %vm.charge.place.id, "a guest stood still: the disk of this machine is full");
         if let Err(error) = vm.qmp.execute("cont", json!({})).await {
-            tracing::warn!(vm = %vm.id, %error, "a guest cannot go on");
+            tracing::warn!(vm = %vm.charge.place.id, %error, "a guest cannot go on");
         }
     }
 }
