@@ -2,15 +2,16 @@
 //! restores the default seed by hand once and prints how many microseconds it
 //! took from the VMM's start to the guest's first answer.
 //!
-//! Usage: `floor DATA_DIR`; images and seeds come from `EMBERBOX_HOME`.
+//! Usage: `floor DATA_DIR ENGINE PROBE_TIMEOUT_SEC`; images and seeds come from `EMBERBOX_HOME`.
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use emberbox_core::Shape;
 use emberbox_host::{
-    AcceleratorChoice, ArtifactsConfig, EngineChoice, Host, HostConfig, PoolConfig,
+    ArtifactsConfig, EngineChoice, EngineKind, Host, HostConfig, PoolConfig, ProbeDeadline,
 };
 use emberbox_image::{BASE_TEMPLATE, Home};
 use emberbox_runtime::jail::{Launcher, become_jail_if_asked};
@@ -24,16 +25,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn measure() -> Result<(), Box<dyn Error>> {
-    let data_dir = std::env::args_os()
-        .nth(1)
-        .map(PathBuf::from)
-        .ok_or("usage: floor DATA_DIR")?;
+    let mut arguments = std::env::args().skip(1);
+    let (Some(data_dir), Some(kind), Some(seconds)) =
+        (arguments.next(), arguments.next(), arguments.next())
+    else {
+        return Err("usage: floor DATA_DIR ENGINE PROBE_TIMEOUT_SEC".into());
+    };
+    let kind = match kind.as_str() {
+        "auto" => EngineKind::Auto,
+        "qemu" => EngineKind::Qemu,
+        "firecracker" => EngineKind::Firecracker,
+        other => return Err(format!("no engine is called {other}").into()),
+    };
     let config = HostConfig {
-        data_dir,
+        data_dir: PathBuf::from(data_dir),
         home: Home::open(Home::default_path())?,
         default_image: BASE_TEMPLATE.to_owned(),
         engine: EngineChoice {
-            accelerator: AcceleratorChoice::Auto,
+            kind,
+            probe_deadline: ProbeDeadline(Duration::from_secs(seconds.parse()?)),
             ..EngineChoice::default()
         },
         launcher: Launcher::this_executable(),

@@ -57,6 +57,18 @@ pub struct EngineChoice {
     pub accelerator: AcceleratorChoice,
     /// How Firecracker is used, if it is.
     pub firecracker: FirecrackerChoice,
+    /// How long a VM may take to show that KVM works.
+    pub probe_deadline: ProbeDeadline,
+}
+
+/// How long a probe VM may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeDeadline(pub Duration);
+
+impl Default for ProbeDeadline {
+    fn default() -> Self {
+        Self(probe::DEADLINE)
+    }
 }
 
 /// How Firecracker is used.
@@ -91,6 +103,7 @@ impl FirecrackerChoice {
             JailerChoice::Off => Jailing::Off,
         })?;
         let version = programs.version().map_err(|error| report(&error))?;
+        programs.check_static().map_err(|error| report(&error))?;
         Ok((programs, version))
     }
 }
@@ -207,12 +220,13 @@ async fn firecracker_engine(
     instance: Instance,
     images: &BootImages,
 ) -> Result<Result<Arc<dyn Engine>, String>, HostError> {
-    let choice = &config.engine.firecracker;
+    let (choice, deadline) = (&config.engine.firecracker, config.engine.probe_deadline);
     let (programs, version) = match choice.programs() {
         Ok(found) => found,
         Err(reason) => return Ok(Err(reason)),
     };
-    let verdict = firecracker_verdict(&config.home, &programs, &version, images).await?;
+    let found = (&programs, &version);
+    let verdict = firecracker_verdict(&config.home, found, images, deadline).await;
     if !verdict.usable {
         return Ok(Err(verdict.reason));
     }
@@ -236,7 +250,8 @@ async fn qemu_engine(
     let accelerator = match wanted {
         AcceleratorChoice::Tcg => Accelerator::TCG,
         AcceleratorChoice::Kvm | AcceleratorChoice::Auto => {
-            let verdict = kvm_verdict(&config.home, &program, images).await?;
+            let deadline = config.engine.probe_deadline;
+            let verdict = kvm_verdict(&config.home, &program, images, deadline).await?;
             match (verdict.usable, wanted) {
                 (true, _) => Accelerator::Kvm,
                 (false, AcceleratorChoice::Kvm) => return Err(HostError::NoKvm(verdict.reason)),
@@ -273,16 +288,20 @@ struct Subject {
     initramfs: PathBuf,
     /// The VMM's version.
     vmm: String,
+    /// How long it had.
+    #[serde(default)]
+    deadline_sec: u64,
 }
 
 impl Subject {
-    fn new(images: &BootImages, vmm: String) -> Self {
+    fn new(images: &BootImages, vmm: String, deadline: ProbeDeadline) -> Self {
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
         Self {
             boot_id: boot_id.unwrap_or_default(),
             kernel: images.kernel.clone(),
             initramfs: images.initramfs.clone(),
             vmm,
+            deadline_sec: deadline.0.as_secs(),
         }
     }
 }
@@ -293,32 +312,39 @@ pub async fn kvm_verdict(
     home: &Home,
     qemu_program: &Path,
     images: &BootImages,
+    deadline: ProbeDeadline,
 ) -> Result<KvmVerdict, HostError> {
     let version = qemu::version(qemu_program).map_err(HostError::start)?;
-    let subject = Subject::new(images, version);
+    let subject = Subject::new(images, version, deadline);
     let file = home.probe().join("kvm.json");
-    Ok(remembered(&file, subject, probe::kvm(qemu_program, images)).await)
+    let probe = probe::kvm(qemu_program, images, deadline.0);
+    Ok(remembered(&file, subject, probe).await)
 }
 
 /// The same for Firecracker.
 pub async fn firecracker_verdict(
     home: &Home,
-    programs: &Programs,
-    version: &Version,
+    (programs, version): (&Programs, &Version),
     images: &BootImages,
-) -> Result<KvmVerdict, HostError> {
+    deadline: ProbeDeadline,
+) -> KvmVerdict {
     let program = programs.firecracker.display();
-    let subject = Subject::new(images, format!("{version} {program}"));
+    let subject = Subject::new(images, format!("{version} {program}"), deadline);
     let file = home.probe().join("firecracker.json");
-    Ok(remembered(&file, subject, probe::firecracker(programs, images)).await)
+    let probe = probe::firecracker(programs, images, deadline.0);
+    remembered(&file, subject, probe).await
 }
 
-/// What was found out about this very subject, or is now.
+/// What was found out about this very subject, or is now. That the device
+/// cannot be opened is mended without a reboot, and seen at once.
 async fn remembered(
     file: &Path,
     subject: Subject,
     probe: impl Future<Output = KvmVerdict>,
 ) -> KvmVerdict {
+    if let Err(verdict) = probe::device() {
+        return verdict;
+    }
     let cached = fs::read(file).ok();
     let cached = cached.and_then(|bytes| serde_json::from_slice::<CachedVerdict>(&bytes).ok());
     if let Some(cached) = cached.filter(|cached| cached.subject == subject) {

@@ -45,7 +45,7 @@ pub use build::{
 };
 pub use config::{
     AcceleratorChoice, EngineChoice, EngineKind, FirecrackerChoice, HostConfig, JailerChoice,
-    PoolConfig,
+    PoolConfig, ProbeDeadline,
 };
 pub use host::{
     AfterSnapshot, BootPath, CreateVm, Created, Host, HostError, HostEvent, HostFacts, Keep,

@@ -4,7 +4,7 @@
 //! a real kernel (nested or emulated virtualisation). So a real VM is booted
 //! with the kernel that will be used, and only its word counts.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
@@ -24,8 +24,12 @@ use crate::firecracker::Programs;
 /// What the agent says on its console when it was booted to be probed.
 const WORD: &str = "EMBERBOX-PROBE-OK";
 
-/// A kernel on working KVM says it within a second.
-const DEADLINE: Duration = Duration::from_secs(15);
+/// How long a probe VM may take, unless configured: on working KVM a kernel
+/// says the word within a second.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+/// What has to work.
+const DEVICE: &str = "/dev/kvm";
 
 /// Console output that is looked at; more means that something loops.
 const MAX_CONSOLE: u64 = 256 * 1024;
@@ -51,8 +55,39 @@ impl KvmVerdict {
 /// What a probed kernel is told, whichever VMM boots it.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 emberbox.probe";
 
-/// Boots a VM of QEMU's on KVM with these images and says whether it came up.
-pub async fn kvm(qemu: &Path, images: &BootImages) -> KvmVerdict {
+/// Whether there is a `/dev/kvm` that this process may open; `Err` says what to
+/// do. Costs nothing, so nobody need remember it.
+pub fn device() -> Result<(), KvmVerdict> {
+    device_at(Path::new(DEVICE))
+}
+
+fn device_at(device: &Path) -> Result<(), KvmVerdict> {
+    let shown = device.display();
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(device);
+    let Err(error) = opened else {
+        return Ok(());
+    };
+    let todo = match error.kind() {
+        ErrorKind::NotFound => {
+            "load kvm_intel or kvm_amd, and switch virtualisation on in the firmware, or of the \
+             VM that this machine is"
+        }
+        ErrorKind::PermissionDenied => {
+            "run as root, or as a member of the group that the device belongs to"
+        }
+        _ => "look at what the kernel says of kvm",
+    };
+    Err(KvmVerdict::no(format!(
+        "{shown} cannot be opened: {error}: {todo}"
+    )))
+}
+
+/// Boots a VM of QEMU's on KVM with these images and says whether it came up
+/// before the deadline.
+pub async fn kvm(qemu: &Path, images: &BootImages, deadline: Duration) -> KvmVerdict {
     let mut command = Command::new(qemu);
     command
         .args([
@@ -79,12 +114,17 @@ pub async fn kvm(qemu: &Path, images: &BootImages) -> KvmVerdict {
         .arg(&images.kernel)
         .arg("-initrd")
         .arg(&images.initramfs);
-    boots(command).await
+    boots(command, deadline).await
 }
 
-/// Boots a VM of Firecracker's with these images and says whether it came up.
-/// Only our own kernel and agent run in it, so it needs no jail.
-pub async fn firecracker(programs: &Programs, images: &BootImages) -> KvmVerdict {
+/// Boots a VM of Firecracker's with these images and says whether it came up
+/// before the deadline. Only our own kernel and agent run in it, so it needs no
+/// jail.
+pub async fn firecracker(
+    programs: &Programs,
+    images: &BootImages,
+    deadline: Duration,
+) -> KvmVerdict {
     let prepared = programs
         .version()
         .map_err(|error| chain(&error))
@@ -104,7 +144,7 @@ pub async fn firecracker(programs: &Programs, images: &BootImages) -> KvmVerdict
     if command.fd_mappings(vec![mapping]).is_err() {
         return KvmVerdict::no("a probe VM cannot be described");
     }
-    boots(command.into()).await
+    boots(command.into(), deadline).await
 }
 
 /// The descriptor number of a probe VM's description.
@@ -137,15 +177,14 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Whether the VM of this command comes up. It is over when this returns.
-async fn boots(mut command: Command) -> KvmVerdict {
-    match std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm")
-    {
-        Ok(_) => {}
-        Err(error) => return KvmVerdict::no(format!("/dev/kvm cannot be opened: {error}")),
+async fn boots(command: Command, deadline: Duration) -> KvmVerdict {
+    match device() {
+        Ok(()) => speaks(command, deadline).await,
+        Err(verdict) => verdict,
     }
+}
+
+async fn speaks(mut command: Command, deadline: Duration) -> KvmVerdict {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -159,7 +198,7 @@ async fn boots(mut command: Command) -> KvmVerdict {
         return KvmVerdict::no("the VMM's output cannot be read");
     };
     let heard = timeout(
-        DEADLINE,
+        deadline,
         hears_the_word(BufReader::new(stdout.take(MAX_CONSOLE))),
     )
     .await;
@@ -178,9 +217,9 @@ async fn boots(mut command: Command) -> KvmVerdict {
             KvmVerdict::no(format!("/dev/kvm exists, but a probe VM died: {said}"))
         }
         Err(_elapsed) => KvmVerdict::no(format!(
-            "/dev/kvm exists, but a probe VM did not boot within {} s: \
-             virtualisation does not work on this machine",
-            DEADLINE.as_secs()
+            "/dev/kvm exists, but a probe VM did not boot within {} s: virtualisation does not \
+             work on this machine, or is so slow that engine.probe_timeout_sec has to be raised",
+            deadline.as_secs()
         )),
     }
 }
@@ -213,3 +252,6 @@ async fn hears_the_word(console: impl tokio::io::AsyncBufRead + Unpin) -> Heard 
 fn is_error(line: &str) -> bool {
     line.contains(":ERROR]") || line.contains("Error")
 }
+
+#[cfg(test)]
+mod tests;

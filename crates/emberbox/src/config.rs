@@ -7,10 +7,13 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use emberbox_control::{BillingSettings, BuildSettings, PreviewSettings};
 use emberbox_core::Limits;
-use emberbox_host::{AcceleratorChoice, EngineChoice, EngineKind, FirecrackerChoice, JailerChoice};
+use emberbox_host::{
+    AcceleratorChoice, EngineChoice, EngineKind, FirecrackerChoice, JailerChoice, ProbeDeadline,
+};
 use emberbox_image::KernelChoice;
 use emberbox_runtime::firecracker::CpuTemplate;
 use ipnet::Ipv4Net;
@@ -34,6 +37,9 @@ const MAX_GRACE_SEC: u32 = 25;
 /// Most network slots kept ready. Each is a namespace with two links, some
 /// 100 KB of kernel memory; a burst larger than this makes its own.
 const MAX_POOL_SIZE: usize = 256;
+
+/// Longest a probe VM may take. Even emulated hardware boots one in less.
+const MAX_PROBE_TIMEOUT_SEC: u16 = 600;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -86,7 +92,7 @@ impl Server {
 }
 
 /// What runs the VMs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Engine {
     pub(crate) kind: EngineKind,
@@ -97,6 +103,21 @@ pub(crate) struct Engine {
     pub(crate) seccomp_filter: Option<PathBuf>,
     /// What Firecracker's guests see of the processor.
     pub(crate) cpu_template: Option<CpuTemplate>,
+    /// How long a VM may take to show that KVM works.
+    probe_timeout_sec: u16,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            kind: EngineKind::default(),
+            accel: AcceleratorChoice::default(),
+            jailer: JailerChoice::default(),
+            seccomp_filter: None,
+            cpu_template: None,
+            probe_timeout_sec: 15,
+        }
+    }
 }
 
 impl Engine {
@@ -110,6 +131,7 @@ impl Engine {
                 seccomp_filter: self.seccomp_filter.clone(),
                 cpu_template: self.cpu_template,
             },
+            probe_deadline: ProbeDeadline(Duration::from_secs(self.probe_timeout_sec.into())),
         }
     }
 }
@@ -213,6 +235,12 @@ impl Config {
         }
         if self.network.pool_size > MAX_POOL_SIZE {
             return Err(at_most("network.pool_size", MAX_POOL_SIZE));
+        }
+        if self.engine.probe_timeout_sec == 0 {
+            return Err(not_zero("engine.probe_timeout_sec"));
+        }
+        if self.engine.probe_timeout_sec > MAX_PROBE_TIMEOUT_SEC {
+            return Err(at_most("engine.probe_timeout_sec", MAX_PROBE_TIMEOUT_SEC));
         }
         if self.guest.kernel.is_none() && self.guest.kernel_modules.is_some() {
             return Err(ConfigError::Value {

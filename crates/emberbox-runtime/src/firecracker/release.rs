@@ -1,10 +1,15 @@
 //! Which Firecracker is there, and whether it is one that this engine knows.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+
+use object::elf::PT_INTERP;
+use object::read::elf::{ElfFile64, ProgramHeader};
+use object::{Endianness, ReadCache};
 
 /// The releases whose API and snapshots this engine was written for.
 const KNOWN: std::ops::RangeInclusive<Release> = Release::new(1, 13)..=Release::new(1, 17);
@@ -57,7 +62,7 @@ pub enum VersionError {
     Unreadable(String),
     /// Too old or too new.
     #[error(
-        "Firecracker {found} is not supported: this engine knows {} to {}",
+        "Firecracker {found} is not supported: install one of {} to {}",
         KNOWN.start(),
         KNOWN.end()
     )]
@@ -133,10 +138,19 @@ pub enum ProgramError {
         #[source]
         source: VersionError,
     },
+    /// It needs libraries, and its jail has none.
+    #[error(
+        "{program} is dynamically linked, and its jail has no libraries: install a release of \
+         Firecracker, which is static"
+    )]
+    Dynamic {
+        /// Which one.
+        program: PathBuf,
+    },
     /// The two are not of one release.
     #[error(
         "{jailer} is version {jailer_version}, Firecracker is {firecracker_version}: \
-         they must be the same"
+         they must be the same; install both from one release"
     )]
     Differ {
         /// The jailer.
@@ -207,7 +221,7 @@ fn find(variable: &str, name: &str) -> Result<PathBuf, String> {
             Ok(path)
         } else {
             Err(format!(
-                "{variable} names {}, which is no file",
+                "{variable} names {}, which is no file: correct or unset it",
                 path.display()
             ))
         };
@@ -216,7 +230,9 @@ fn find(variable: &str, name: &str) -> Result<PathBuf, String> {
     std::env::split_paths(&path)
         .map(|dir| dir.join(name))
         .find(|program| program.is_file())
-        .ok_or_else(|| format!("{name} is not installed"))
+        .ok_or_else(|| {
+            format!("{name} is not installed: put it on the PATH, or name it in {variable}")
+        })
 }
 
 impl Programs {
@@ -235,6 +251,29 @@ impl Programs {
         }
         Ok(firecracker)
     }
+
+    /// Refuses a Firecracker that could not run in its jail.
+    pub fn check_static(&self) -> Result<(), ProgramError> {
+        let program = || self.firecracker.clone();
+        match needs_loader(&self.firecracker) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(ProgramError::Dynamic { program: program() }),
+            Err(source) => Err(ProgramError::Run {
+                program: program(),
+                source,
+            }),
+        }
+    }
+}
+
+/// Whether an ELF program names a loader for its libraries.
+fn needs_loader(program: &Path) -> io::Result<bool> {
+    let file = ReadCache::new(File::open(program)?);
+    let elf = ElfFile64::<Endianness, _>::parse(&file).map_err(io::Error::other)?;
+    let headers = elf.elf_program_headers();
+    Ok(headers
+        .iter()
+        .any(|header| header.p_type(elf.endian()) == PT_INTERP))
 }
 
 #[cfg(test)]

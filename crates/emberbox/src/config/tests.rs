@@ -47,6 +47,7 @@ fn everything_can_be_set() {
         jailer = "off"
         seccomp_filter = "/dev/null"
         cpu_template = "T2CL"
+        probe_timeout_sec = 120
         [guest]
         kernel = "/dev/null"
         kernel_modules = "/tmp"
@@ -96,6 +97,8 @@ fn everything_can_be_set() {
     assert_eq!(config.engine.jailer, JailerChoice::Off);
     assert_eq!(config.engine.seccomp_filter, Some("/dev/null".into()));
     assert_eq!(config.engine.cpu_template, Some(CpuTemplate::T2Cl));
+    let deadline = ProbeDeadline(Duration::from_secs(120));
+    assert_eq!(config.engine.choice().probe_deadline, deadline);
     let kernel = KernelChoice::Own {
         image: "/dev/null".into(),
         modules: Some("/tmp".into()),
@@ -185,6 +188,14 @@ fn every_mistake_names_its_key() {
         ),
         ("[engine]\njailer = true", "jailer"),
         ("[engine]\ncpu_template = \"T9\"", "cpu_template"),
+        (
+            "[engine]\nprobe_timeout_sec = 0",
+            "engine.probe_timeout_sec",
+        ),
+        (
+            "[engine]\nprobe_timeout_sec = 601",
+            "engine.probe_timeout_sec",
+        ),
         (
             "[engine]\nseccomp_filter = \"/no/such/file\"",
             "engine.seccomp_filter",

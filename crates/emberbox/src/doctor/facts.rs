@@ -9,7 +9,7 @@ use emberbox_host::{AcceleratorChoice, EngineKind, JailerChoice};
 use emberbox_image::{GuestImages, Home};
 use emberbox_runtime::cgroup::CgroupTree;
 use emberbox_runtime::disk::{self, CloneMethod};
-use emberbox_runtime::{BootImages, qemu};
+use emberbox_runtime::{BootImages, probe, qemu};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -134,7 +134,7 @@ pub(crate) async fn gather(config: &Config) -> Result<Facts> {
         root: rustix::process::geteuid().is_root(),
         engine_wanted: config.engine.kind,
         accelerator_wanted: config.engine.accel,
-        kvm: kvm(home.as_ref(), images.first()).await?,
+        kvm: kvm(config, home.as_ref(), images.first()).await?,
         qemu: qemu::find_program().and_then(|program| qemu::version(&program).ok()),
         firecracker: firecracker(config, home.as_ref(), images.first()).await?,
         home: HomeFacts {
@@ -165,7 +165,7 @@ fn templates(home: &Home) -> Result<Vec<GuestImages>> {
     Ok(found)
 }
 
-async fn kvm(home: Option<&Home>, images: Option<&GuestImages>) -> Result<Kvm> {
+async fn kvm(config: &Config, home: Option<&Home>, images: Option<&GuestImages>) -> Result<Kvm> {
     let device = Path::new("/dev/kvm").exists();
     let unknown = |reason: &str| Kvm {
         device,
@@ -176,7 +176,9 @@ async fn kvm(home: Option<&Home>, images: Option<&GuestImages>) -> Result<Kvm> {
         return Ok(Kvm {
             device,
             usable: Some(false),
-            reason: "there is no /dev/kvm".to_owned(),
+            reason: probe::device()
+                .err()
+                .map_or_else(String::new, |verdict| verdict.reason),
         });
     }
     let (Some(home), Some(images)) = (home, images) else {
@@ -190,7 +192,8 @@ async fn kvm(home: Option<&Home>, images: Option<&GuestImages>) -> Result<Kvm> {
         ));
     };
     let images = boot_images(images);
-    let verdict = emberbox_host::config::kvm_verdict(home, &program, &images).await?;
+    let deadline = config.engine.choice().probe_deadline;
+    let verdict = emberbox_host::config::kvm_verdict(home, &program, &images, deadline).await?;
     Ok(Kvm {
         device,
         usable: Some(verdict.usable),
@@ -203,14 +206,14 @@ async fn firecracker(
     home: Option<&Home>,
     images: Option<&GuestImages>,
 ) -> Result<Firecracker> {
-    let choice = config.engine.choice().firecracker;
+    let choice = config.engine.choice();
     let facts = |version: Option<String>, usable, reason: &str| Firecracker {
         version,
         usable,
         reason: reason.to_owned(),
         jailer: config.engine.jailer,
     };
-    let (programs, version) = match choice.programs() {
+    let (programs, version) = match choice.firecracker.programs() {
         Ok(found) => found,
         Err(reason) => return Ok(facts(None, Some(false), &reason)),
     };
@@ -220,8 +223,8 @@ async fn firecracker(
         return Ok(facts(said, None, reason));
     };
     let images = boot_images(images);
-    let verdict =
-        emberbox_host::config::firecracker_verdict(home, &programs, &version, &images).await?;
+    let (found, deadline) = ((&programs, &version), choice.probe_deadline);
+    let verdict = emberbox_host::config::firecracker_verdict(home, found, &images, deadline).await;
     Ok(facts(said, Some(verdict.usable), &verdict.reason))
 }
 
@@ -235,7 +238,7 @@ fn boot_images(images: &GuestImages) -> BootImages {
 
 /// Tries it with one small file: file systems of one name differ by how they
 /// were made.
-fn reflink(home: &Path) -> Option<bool> {
+pub(super) fn reflink(home: &Path) -> Option<bool> {
     let directory = tempfile::Builder::new()
         .prefix(".doctor-")
         .tempdir_in(home)

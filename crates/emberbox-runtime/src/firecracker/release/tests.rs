@@ -19,7 +19,7 @@ fn known_releases_are_accepted_and_others_refused_in_words() {
         let error = unknown.parse::<Version>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("Firecracker {unknown} is not supported: this engine knows 1.13 to 1.17")
+            format!("Firecracker {unknown} is not supported: install one of 1.13 to 1.17")
         );
     }
     for nonsense in ["", "v", "1", "one.two", "1.x", "Firecracker"] {
@@ -72,4 +72,30 @@ fn older_releases_get_the_uncompressed_kernel_or_say_what_to_do() {
     );
     std::fs::write(dir.path().join("vmlinux"), "").unwrap();
     assert_eq!(kernel("1.16.1").unwrap(), dir.path().join("vmlinux"));
+}
+
+#[test]
+fn a_firecracker_that_needs_libraries_is_refused() {
+    let programs = |firecracker: &Path| Programs {
+        firecracker: firecracker.to_owned(),
+        jailer: None,
+    };
+    // Every test is linked dynamically here.
+    let dynamic = programs(&std::env::current_exe().unwrap());
+    let error = dynamic.check_static().unwrap_err();
+    assert!(error.to_string().contains("dynamically linked"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let script = says(dir.path(), "firecracker", "Firecracker v1.16.1");
+    let error = programs(&script).check_static().unwrap_err();
+    assert!(matches!(error, ProgramError::Run { .. }), "{error}");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_told_with_what_to_do() {
+    let error = find("EMBERBOX_NO_SUCH_VARIABLE", "no-such-firecracker").unwrap_err();
+    assert_eq!(
+        error,
+        "no-such-firecracker is not installed: put it on the PATH, or name it in \
+         EMBERBOX_NO_SUCH_VARIABLE"
+    );
 }
