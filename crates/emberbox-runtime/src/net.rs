@@ -212,6 +212,17 @@ pub enum NetError {
     /// Every slot of this machine is in use.
     #[error("all {MAX_SLOTS} network slots of this machine are in use")]
     Exhausted,
+    /// The user that a slot's VMM would run as is somebody else's.
+    #[error(
+        "user {uid} is taken by process {pid}: VMs run as users of their own from {DEFAULT_UID_BASE} \
+         on; end that process, or give its user another number"
+    )]
+    UserInUse {
+        /// The user.
+        uid: u32,
+        /// Who runs as that user.
+        pid: i32,
+    },
     /// The slot does not exist or belongs to another server.
     #[error("network slot {0} is not one of this server's")]
     NotOurs(SlotIndex),

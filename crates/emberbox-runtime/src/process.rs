@@ -149,5 +149,33 @@ pub fn memory_use(pid: i32) -> io::Result<MemoryUse> {
     })
 }
 
+/// A process that runs as this user, if there is one. Looks at every process of
+/// the machine: some ten microseconds each.
+pub fn any_of(uid: u32) -> io::Result<Option<i32>> {
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // One that ends meanwhile is nobody's any more.
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+            continue;
+        };
+        if runs_as(&status, uid) {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a `/proc/PID/status` is of a process that runs and has this user as
+/// one of its four: real, effective, saved, and of its files.
+fn runs_as(status: &str, uid: u32) -> bool {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let ended = field("State:").is_some_and(|state| state.trim_start().starts_with(['Z', 'X']));
+    let users = field("Uid:").unwrap_or_default();
+    !ended && users.split_whitespace().any(|user| user.parse() == Ok(uid))
+}
+
 #[cfg(test)]
 mod tests;

@@ -369,6 +369,57 @@ async fn servers_on_one_machine_do_not_disturb_each_other() {
     assert_no_traces(one);
 }
 
+/// A process of a user's own; ends when dropped.
+struct Stranger(std::process::Child);
+
+impl Stranger {
+    fn of(uid: u32) -> Self {
+        use std::os::unix::process::CommandExt;
+        let child = Command::new("sleep").arg("1000").uid(uid).gid(uid).spawn();
+        Self(child.unwrap())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_slot_is_made_whose_user_is_somebody_else_s() {
+    /// Slots that other servers of this machine may take meanwhile.
+    const OTHERS: u32 = 8;
+    if !root() {
+        return;
+    }
+    let instance = new_instance();
+    let _sweep = Sweep(instance);
+    // A range that no other server uses.
+    let config = NetConfig {
+        uid_base: 0x6dc0_0000,
+        ..config(instance, 0)
+    };
+    let uid_base = config.uid_base;
+    let pool = SlotPool::open(config).await.unwrap();
+    let slot = pool.take().await.unwrap();
+    let next = uid_base + slot.index().0 + 1;
+    let strangers: Vec<_> = (next..next + OTHERS).map(Stranger::of).collect();
+    let Err(NetError::UserInUse { uid, pid }) = pool.take().await else {
+        panic!("a slot of a user that is in use");
+    };
+    let expected = &strangers[usize::try_from(uid - next).unwrap()];
+    assert_eq!(pid.cast_unsigned(), expected.0.id());
+    drop(strangers);
+    let another = pool.take().await.unwrap();
+    for slot in [slot, another] {
+        pool.discard(&slot).await.unwrap();
+    }
+    pool.close().await.unwrap();
+    assert_no_traces(instance);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_agent_is_reached_without_asking_for_its_address() {
     if !root() {

@@ -14,6 +14,7 @@ use super::link::Links;
 use super::namespace::{self, NamespaceThread};
 use super::slot::{Slot, SlotParts};
 use super::{NetConfig, NetError, SlotIndex, rules, tap};
+use crate::process;
 
 /// What making, finding and removing slots needs.
 pub(super) struct Workshop {
@@ -34,6 +35,9 @@ impl Workshop {
         let runtime = tokio::runtime::Handle::current();
         let allowed = self.config.allowed_private.clone();
         let uid = self.uid(index);
+        if let Some(pid) = process::any_of(uid).map_err(NetError::io("list processes"))? {
+            return Err(NetError::UserInUse { uid, pid });
+        }
         let (netns, inside) = namespace::create(name, move || {
             set_parameters()?;
             tap::create(uid).map_err(NetError::io(format!("make the TAP of slot {index}")))?;

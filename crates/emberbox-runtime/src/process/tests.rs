@@ -41,3 +41,15 @@ async fn another_process_with_its_number_is_not_taken_for_it() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn a_user_in_use_is_found() {
+    let own = rustix::process::getuid().as_raw();
+    assert!(any_of(own).unwrap().is_some());
+    // Nobody may be this one: it means no change to setuid(2) and its like.
+    assert_eq!(any_of(u32::MAX).unwrap(), None);
+    let status = |state, users| format!("Name:\tsh\nState:\t{state}\nUid:\t{users}\n");
+    assert!(runs_as(&status("S (sleeping)", "0\t0\t7\t0"), 7));
+    assert!(!runs_as(&status("S (sleeping)", "70\t70\t70\t70"), 7));
+    assert!(!runs_as(&status("Z (zombie)", "7\t7\t7\t7"), 7));
+}
