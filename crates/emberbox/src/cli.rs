@@ -15,6 +15,8 @@ pub(crate) use sandbox::*;
 pub(crate) use template::*;
 pub(crate) use tenancy::*;
 
+use crate::doctor::Item;
+
 /// Sandboxes that are real microVMs, restored from a memory snapshot.
 #[derive(Debug, Parser)]
 #[command(name = "emberbox", version)]
@@ -128,6 +130,16 @@ pub(crate) struct Doctor {
     /// Settings, as TOML.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Say whether guests that nobody trusts are safe to run here, and fail if
+    /// not.
+    #[arg(long)]
+    pub(crate) production: bool,
+    /// What the server will own, for --production.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/emberbox-server")]
+    pub(crate) data_dir: PathBuf,
+    /// Unsafe, but meant to be so, for --production; more than once for more.
+    #[arg(long, value_name = "NAME", requires = "production")]
+    pub(crate) accept: Vec<Item>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@
 //! the last two are pure.
 
 mod facts;
+mod production;
 mod render;
 mod report;
 
@@ -15,9 +16,11 @@ use crate::config::Config;
 use crate::{cli, output};
 
 pub(crate) use facts::gather;
+pub(crate) use production::Item;
 pub(crate) use report::Report;
 
-/// Prints the report; fails when something that is needed is missing.
+/// Prints the report; fails when something that is needed is missing or, asked
+/// about production, unsafe.
 pub(crate) fn run(arguments: &cli::Doctor) -> Result<ExitCode> {
     let config = Config::load(arguments.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -25,12 +28,17 @@ pub(crate) fn run(arguments: &cli::Doctor) -> Result<ExitCode> {
         .build()
         .context("cannot start")?;
     let report = Report::new(runtime.block_on(gather(&config))?);
-    if arguments.json {
-        output::json(&report)?;
+    let well = if arguments.production {
+        production::run(arguments, &config, report)?
     } else {
-        output::line(render::text(&report).trim_end())?;
-    }
-    Ok(if report.ok {
+        if arguments.json {
+            output::json(&report)?;
+        } else {
+            output::line(render::text(&report).trim_end())?;
+        }
+        report.ok
+    };
+    Ok(if well {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
