@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::command::root;
 use crate::demo::server::Server;
+use crate::engine::Kind;
 use crate::setup::{self, Product};
 
 mod burst;
@@ -103,6 +104,9 @@ pub(crate) struct Arguments {
     /// Where each bench leaves NAME.json [default: target/bench].
     #[arg(long, value_name = "DIR", global = true)]
     output: Option<PathBuf>,
+    /// What runs the VMs; the product's own choice when absent.
+    #[arg(long, global = true)]
+    engine: Option<Kind>,
 }
 
 #[derive(Subcommand)]
@@ -119,16 +123,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let output = output.unwrap_or_else(|| root().join("target/bench"));
     fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
     match &arguments.what {
-        Some(What::Bench(bench)) => one(bench, &setup::run()?, &output),
+        Some(What::Bench(bench)) => one(bench, &setup::on(arguments.engine)?, &output),
         Some(What::Report) => document::write(&read(&output)?),
-        None => every(&output),
+        None => every(&output, arguments.engine),
     }
 }
 
 /// Runs them all, also after one that failed, and writes the document.
-fn every(output: &Path) -> Result<()> {
+fn every(output: &Path, engine: Option<Kind>) -> Result<()> {
     let begun = Instant::now();
-    let product = setup::run()?;
+    let product = setup::on(engine)?;
     let mut failed = Vec::new();
     for bench in Bench::every()? {
         let name = bench.name();
@@ -237,7 +241,7 @@ fn start(product: &Product, directory: &Path, settings: &str) -> Result<Server> 
     fs::create_dir(directory).context("cannot make a directory")?;
     let config = directory.join("emberbox.toml");
     fs::write(&config, settings).context("cannot write the settings")?;
-    let mut server = Server::new(&product.binary, directory).with_config(&config);
+    let mut server = Server::new(product, directory).with_config(&config);
     server.start()?;
     Ok(server)
 }

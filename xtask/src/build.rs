@@ -16,13 +16,37 @@ pub(crate) struct Built {
     pub(crate) agent: PathBuf,
 }
 
+/// Names the binary where nothing can be built, as in the rig.
+pub(crate) const BUILT: &str = "EMBERBOX_BUILT";
+
 /// Builds both as users get them.
 pub(crate) fn release() -> Result<Built> {
+    if let Some(binary) = elsewhere() {
+        return Ok(Built {
+            agent: agent_file(),
+            binary,
+        });
+    }
     let agent = agent()?;
     let mut build = cargo();
     build.args(["build", "--release", "--package", "emberbox"]);
     command::run(carry(&mut build, &agent))?;
     built("release", agent)
+}
+
+fn elsewhere() -> Option<PathBuf> {
+    std::env::var_os(BUILT).map(PathBuf::from)
+}
+
+/// Builds an example of a package as users would get it.
+pub(crate) fn example(package: &str, name: &str) -> Result<PathBuf> {
+    if let Some(binary) = elsewhere() {
+        return Ok(binary.with_file_name("examples").join(name));
+    }
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", package]);
+    command::run(build.args(["--example", name]))?;
+    Ok(root().join("target/release/examples").join(name))
 }
 
 /// Builds every test, and the binary with them: one build of all dependencies
@@ -57,8 +81,8 @@ fn agent() -> Result<PathBuf> {
     // With `--target`, RUSTFLAGS reach neither build scripts nor macros, which
     // cannot be static. A directory of its own keeps the flags from throwing
     // away every other build.
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let directory = root().join("target/agent");
+    let target = target();
+    let directory = agent_directory();
     let mut flags = std::env::var_os("RUSTFLAGS").unwrap_or_default();
     if !flags.is_empty() {
         flags.push(" ");
@@ -71,7 +95,20 @@ fn agent() -> Result<PathBuf> {
             .env("RUSTFLAGS", flags)
             .env("CARGO_TARGET_DIR", &directory),
     )?;
-    let agent = directory.join(target).join("release/emberbox-agent");
+    let agent = agent_file();
     ensure!(agent.is_file(), "{} was not built", agent.display());
     Ok(agent)
+}
+
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+fn agent_directory() -> PathBuf {
+    root().join("target/agent")
+}
+
+fn agent_file() -> PathBuf {
+    let release = agent_directory().join(target()).join("release");
+    release.join("emberbox-agent")
 }

@@ -105,7 +105,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "[limits]\nmax_sandboxes = 16\nrequests_per_minute = 0\n",
     )
     .context("cannot write the settings")?;
-    let mut server = Server::new(&product.binary, disk.path()).with_config(&config);
+    let mut server = Server::new(&product, disk.path()).with_config(&config);
     let mut owned = Owned::default();
     let begun = Instant::now();
     let outcome = rounds(&mut server, &mut owned, arguments.rounds, seed, disk.path());

@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::engine::Kind;
 use crate::setup;
 use leak::Owned;
 use report::Report;
@@ -30,6 +31,9 @@ pub(crate) struct Arguments {
     /// Write steps and timings to this file as well.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// What runs the VMs; the product's own choice when absent.
+    #[arg(long)]
+    engine: Option<Kind>,
     /// Leave the server and a sandbox running, and say how to reach them.
     #[arg(long)]
     keep: bool,
@@ -48,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn show(arguments: &Arguments, report: &mut Report) -> Result<()> {
-    let product = report.step("build and set up", setup::run)?;
+    let product = report.step("build and set up", || setup::on(arguments.engine))?;
 
     // Not 0700: the VMM of a sandbox runs as a user of its own and has to
     // reach its files below.
@@ -57,7 +61,7 @@ fn show(arguments: &Arguments, report: &mut Report) -> Result<()> {
         .permissions(fs::Permissions::from_mode(0o711))
         .tempdir()
         .context("cannot make a temporary directory")?;
-    let mut server = Server::new(&product.binary, directory.path());
+    let mut server = Server::new(&product, directory.path());
     let mut owned = Owned::default();
 
     let outcome = scenario::run(&mut server, &mut owned, report);

@@ -16,6 +16,7 @@ mod ci;
 mod command;
 mod demo;
 mod dependency;
+mod engine;
 mod openapi;
 mod package;
 mod rig;

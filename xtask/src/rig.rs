@@ -26,6 +26,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::root;
 use crate::package::{self, Requirement};
+use crate::{build, engine};
 
 mod image;
 
@@ -41,6 +42,18 @@ const PROGRAMS: [&str; 3] = [
     "EMBERBOX_JAILER",
     "EMBERBOX_SECCOMP_FILTER",
 ];
+
+/// What tests and benches in the rig are told as they are here.
+const PASSED_ON: [&str; 4] = [
+    "EMBERBOX_BIN",
+    "EMBERBOX_REQUIRE_VMS",
+    "EMBERBOX_LOG",
+    "RUST_LOG",
+];
+
+/// A guest in an emulated machine boots in half a minute, on a busy one in
+/// several.
+const PROBE_TIMEOUT_SEC: u16 = 300;
 
 /// The longest tag a 9p share may have is 31 bytes; these are ours.
 const RUN_TAG: &str = "rig";
@@ -162,11 +175,16 @@ impl Shared {
         for (variable, path) in &self.programs {
             exports += &format!("export {variable}={}\n", quoted(path)?);
         }
-        for variable in ["EMBERBOX_BIN", "EMBERBOX_REQUIRE_VMS", "RUST_LOG"] {
+        for variable in PASSED_ON {
             if let Some(value) = std::env::var_os(variable) {
                 exports += &format!("export {variable}={}\n", quote(&value)?);
             }
         }
+        // Nothing can be built there.
+        let built = std::env::var_os("EMBERBOX_BIN").map(PathBuf::from);
+        let built = built.unwrap_or_else(|| workspace.join("target/release/emberbox"));
+        exports += &format!("export {}={}\n", build::BUILT, quoted(&built)?);
+        exports += &format!("export {}={PROBE_TIMEOUT_SEC}\n", engine::PROBE_TIMEOUT);
         let words = arguments.command.iter().map(|word| quote(word));
         let words: Vec<_> = words.collect::<Result<_>>()?;
         script = script

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::command::{self, cargo, root};
+use crate::build;
 use crate::setup::Product;
 
 /// It, waiting to be asked.
@@ -21,17 +21,11 @@ pub(super) struct Floor {
 impl Floor {
     /// Starts it with a directory that is made for it.
     pub(super) fn start(product: &Product, data_dir: &Path) -> Result<Self> {
-        command::run(cargo().args([
-            "build",
-            "--release",
-            "--package",
-            "emberbox-host",
-            "--example",
-            "floor",
-        ]))?;
+        let program = build::example("emberbox-host", "floor")?;
         fs::create_dir(data_dir).context("cannot make a directory")?;
-        let mut child = Command::new(root().join("target/release/examples/floor"))
+        let mut child = Command::new(program)
             .arg(data_dir)
+            .args(product.engine.arguments())
             .env("EMBERBOX_HOME", &product.home)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -32,7 +32,7 @@ struct Engine {
 impl Machine {
     /// This one.
     pub(super) fn here(product: &Product) -> Result<Self> {
-        let doctor = setup::doctor_json(&product.binary)?;
+        let doctor = setup::doctor_json(&product.binary, &product.engine)?;
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("cannot read /proc/cpuinfo")?;
         let processor = cpuinfo
             .lines()

@@ -144,7 +144,7 @@ impl Measure for Peers {
                     self.turns,
                     places,
                     by_hand,
-                    &setup::doctor_json(&product.binary)?,
+                    &setup::doctor_json(&product.binary, &product.engine)?,
                 )
             })
         })?;

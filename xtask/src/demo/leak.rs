@@ -61,6 +61,14 @@ impl Owned {
         Ok(())
     }
 
+    /// The name of a VMM's process, for example `firecracker`.
+    pub(crate) fn vmm(&self) -> Result<String> {
+        let process = self.processes.iter().next();
+        let (pid, _) = process.context("no VMM was seen")?;
+        let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+        Ok(name.context("the VMM is gone")?.trim().to_owned())
+    }
+
     /// Fails with everything that is still there though the server has ended.
     pub(crate) fn check(&self, directory: &Path) -> Result<()> {
         let deadline = Instant::now() + GONE_DEADLINE;

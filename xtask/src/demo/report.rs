@@ -13,6 +13,9 @@ pub(crate) struct Report {
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// What runs the sandboxes: the name of their VMMs' processes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<String>,
     total_ms: f64,
     /// From sending the create request to the answer that says ready.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +42,7 @@ impl Report {
         Self {
             ok: false,
             error: None,
+            engine: None,
             total_ms: 0.0,
             create_to_ready_ms: None,
             boot_ms: None,
@@ -70,6 +74,12 @@ impl Report {
         if let Some(step) = self.steps.last_mut() {
             step.notes.push(note);
         }
+    }
+
+    /// What runs the sandboxes.
+    pub(crate) fn engine(&mut self, vmm: &str) {
+        self.engine = Some(vmm.to_owned());
+        self.note(format!("engine: {vmm}"));
     }
 
     /// The two times the product is about; those of the first sandbox stand

@@ -69,6 +69,7 @@ pub(crate) fn run(server: &mut Server, owned: &mut Owned, report: &mut Report) -
     })?;
     let first = create(&api, "demo-1", report)?;
     owned.observe(&server.data_dir())?;
+    report.engine(&owned.vmm()?);
 
     report.step("run python3 -c \"print(1+1)\"", || {
         expect(&api, &first, "python3 -c \"print(1+1)\"", &Ran::ok("2\n"))

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::api::Api;
+use crate::setup::Product;
 
 /// Longest until it listens: it adopts what runs and may boot a probe VM.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -24,6 +25,8 @@ const LOG_LINES: usize = 40;
 /// One server with one data directory, running or not.
 pub(crate) struct Server {
     binary: PathBuf,
+    /// The `[engine]` table of its settings.
+    engine: String,
     directory: PathBuf,
     config: Option<PathBuf>,
     running: Option<Running>,
@@ -36,9 +39,10 @@ struct Running {
 
 impl Server {
     /// Nothing is started yet.
-    pub(crate) fn new(binary: &Path, directory: &Path) -> Self {
+    pub(crate) fn new(product: &Product, directory: &Path) -> Self {
         Self {
-            binary: binary.to_owned(),
+            binary: product.binary.clone(),
+            engine: product.engine.toml(),
             directory: directory.to_owned(),
             config: None,
             running: None,
@@ -63,12 +67,15 @@ impl Server {
         self.directory.join("server.log")
     }
 
-    /// The settings where none are given: what is measured, and what looks
+    /// The settings. Where none are given: what is measured, and what looks
     /// every few milliseconds, asks faster than a client may.
     fn write_settings(&self) -> Result<PathBuf> {
-        let file = self.directory.join("emberbox.toml");
-        fs::write(&file, "[limits]\nrequests_per_minute = 0\n")
-            .context("cannot write the settings")?;
+        let own = match &self.config {
+            Some(file) => fs::read_to_string(file).context("cannot read the settings")?,
+            None => "[limits]\nrequests_per_minute = 0\n".to_owned(),
+        };
+        let file = self.directory.join("settings.toml");
+        fs::write(&file, own + &self.engine).context("cannot write the settings")?;
         Ok(file)
     }
 
@@ -83,10 +90,7 @@ impl Server {
             .append(true)
             .open(self.log_file())
             .context("cannot open the server's log")?;
-        let config = match &self.config {
-            Some(file) => file.clone(),
-            None => self.write_settings()?,
-        };
+        let config = self.write_settings()?;
         let child = Command::new(&self.binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "pretty"])
             .arg("--data-dir")
