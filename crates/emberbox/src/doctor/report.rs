@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use emberbox_host::config::AUTO_TAKES_FIRECRACKER;
 use emberbox_host::{AcceleratorChoice, EngineKind, JailerChoice};
 
 use super::facts::{Facts, Program};
@@ -63,7 +64,8 @@ impl Report {
 
 fn chosen(facts: &Facts) -> Option<Chosen> {
     match facts.engine_wanted {
-        EngineKind::Auto => firecracker(facts).or_else(|| qemu(facts)),
+        EngineKind::Auto if AUTO_TAKES_FIRECRACKER => firecracker(facts).or_else(|| qemu(facts)),
+        EngineKind::Auto => qemu(facts),
         EngineKind::Qemu => qemu(facts),
         EngineKind::Firecracker => firecracker(facts),
     }

@@ -55,7 +55,7 @@ fn the_accelerator_follows_wish_and_verdict() {
 fn firecracker_is_taken_where_its_own_probe_says_so() {
     use EngineKind::{Auto, Firecracker, Qemu};
     let cases = [
-        (Auto, Some(true), Some("firecracker")),
+        (Auto, Some(true), Some("qemu")),
         (Auto, Some(false), Some("qemu")),
         (Auto, None, Some("qemu")),
         (Qemu, Some(true), Some("qemu")),
@@ -81,6 +81,7 @@ fn firecracker_is_taken_where_its_own_probe_says_so() {
 #[test]
 fn a_firecracker_without_its_jailer_is_a_problem() {
     let mut facts = sample::ready();
+    facts.engine_wanted = EngineKind::Firecracker;
     facts.firecracker.usable = Some(true);
     facts.firecracker.version = Some("1.16.1".to_owned());
     facts.firecracker.jailer = JailerChoice::Off;
