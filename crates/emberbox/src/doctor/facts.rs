@@ -106,9 +106,12 @@ pub(crate) struct Program {
     pub(crate) found: bool,
 }
 
+/// What is needed where Firecracker is not used.
+pub(super) const QEMU: &str = "qemu-system-x86_64";
+
 /// Programs the engine needs, beside those that make images.
 const ENGINE_PROGRAMS: [(&str, &str, &str); 2] = [
-    ("qemu-system-x86_64", "qemu-system-x86", "runs the VMs"),
+    (QEMU, "qemu-system-x86", "runs the VMs"),
     (
         "nft",
         "nftables",
@@ -193,11 +196,15 @@ async fn kvm(config: &Config, home: Option<&Home>, images: Option<&GuestImages>)
     };
     let images = boot_images(images);
     let deadline = config.engine.choice().probe_deadline;
-    let verdict = emberbox_host::config::kvm_verdict(home, &program, &images, deadline).await?;
-    Ok(Kvm {
-        device,
-        usable: Some(verdict.usable),
-        reason: verdict.reason,
+    let verdict = emberbox_host::config::kvm_verdict(home, &program, &images, deadline).await;
+    Ok(match verdict {
+        Ok(verdict) => Kvm {
+            device,
+            usable: Some(verdict.usable),
+            reason: verdict.reason,
+        },
+        // A QEMU that cannot be run says nothing about KVM.
+        Err(error) => unknown(&format!("{} cannot be used: {error}", program.display())),
     })
 }
 

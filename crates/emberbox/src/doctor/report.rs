@@ -5,7 +5,7 @@ use serde::Serialize;
 use emberbox_host::config::AUTO_TAKES_FIRECRACKER;
 use emberbox_host::{AcceleratorChoice, EngineKind, JailerChoice};
 
-use super::facts::{Facts, Program};
+use super::facts::{Facts, Program, QEMU};
 
 /// The facts and what follows from them.
 #[derive(Debug, Serialize)]
@@ -43,13 +43,16 @@ pub(crate) struct Problem {
 
 impl Report {
     pub(crate) fn new(facts: Facts) -> Self {
+        let engine = chosen(&facts);
+        let firecracker = engine.as_ref().is_some_and(|it| it.name == "firecracker");
         let missing: Vec<Program> = facts
             .programs
             .iter()
             .filter(|program| !program.found)
+            // Firecracker needs no other VMM beside it.
+            .filter(|program| !(firecracker && program.program == QEMU))
             .cloned()
             .collect();
-        let engine = chosen(&facts);
         let problems = problems(&facts, &missing, engine.as_ref());
         Self {
             ok: missing.is_empty() && problems.is_empty(),

@@ -114,3 +114,17 @@ fn set_up_finds_what_it_reads_in_the_json() {
     assert_eq!(json["missing"][0]["why"], "runs the VMs");
     assert_eq!(json["ok"], false);
 }
+
+#[test]
+fn firecracker_needs_no_qemu_beside_it() {
+    let mut facts = sample::ready();
+    facts.engine_wanted = EngineKind::Firecracker;
+    facts.firecracker.usable = Some(true);
+    facts.firecracker.version = Some("1.16.1".to_owned());
+    facts.qemu = None;
+    facts.programs[0].found = false;
+    assert_eq!(facts.programs[0].program, "qemu-system-x86_64");
+    assert!(Report::new(facts.clone()).ok);
+    facts.firecracker.usable = Some(false);
+    assert_eq!(Report::new(facts).missing.len(), 1);
+}
