@@ -290,7 +290,7 @@ fn nested(host: &Host) -> Judged {
             "options kvm_intel nested=0 (or kvm_amd) in /etc/modprobe.d/emberbox.conf",
         ),
         Some(false) => safe("off"),
-        None => safe("KVM is not loaded"),
+        None => safe("neither kvm_intel nor kvm_amd is loaded"),
     }
 }
 
@@ -353,6 +353,13 @@ fn kvm_device(doctor: &Report, host: &Host) -> Judged {
             "modprobe kvm_intel or kvm_amd; switch virtualisation on in the firmware",
         );
     };
+    let emulated = doctor
+        .engine
+        .as_ref()
+        .is_some_and(|it| it.accelerator != "kvm");
+    if emulated {
+        return safe("not used");
+    }
     let mode = mode.0 & 0o777;
     let others = mode & 0o006;
     match (is_firecracker(doctor), others) {

@@ -2,7 +2,7 @@ use emberbox_host::EngineKind;
 use expect_test::expect_file;
 
 use super::super::check::Item;
-use super::super::facts::{Mode, sample};
+use super::super::facts::sample;
 use super::*;
 use crate::doctor::facts::sample as machine;
 use crate::doctor::report::Report;
@@ -23,7 +23,6 @@ fn a_machine_that_is_not() {
     let mut host = sample::safe();
     host.smt = Some(true);
     host.ksm = Some(true);
-    host.kvm_device = Some(Mode(0o660));
     host.data_dir.reflink = Some(false);
     let production = Production::new(Report::new(machine::ready()), host, &[Item::Smt]);
     assert!(!production.safe);
