@@ -11,14 +11,14 @@ use anyhow::{Context, Result, bail};
 use crate::command::{self, root};
 
 /// Raised when the image is made in another way.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// Which Debian.
 const SUITE: &str = "bookworm";
 
 /// What is in it: a kernel with KVM, and what Emberbox and its tests call.
 const PACKAGES: &str = "linux-image-amd64,initramfs-tools,zstd,kmod,mount,hostname,iproute2,nftables,procps,\
-     e2fsprogs,erofs-utils,ca-certificates,curl,jq,python3-minimal";
+     e2fsprogs,erofs-utils,ca-certificates,curl,jq,python3-minimal,apt,mmdebstrap";
 
 /// The disk, which takes only what is written of it.
 const DISK: &str = "12G";
