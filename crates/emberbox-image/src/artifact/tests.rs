@@ -511,9 +511,9 @@ async fn what_nobody_used_for_longest_goes_if_it_can_come_back() {
     let bytes = artifacts.bytes().await.unwrap();
     let roomy = budget(bytes - 1);
     let evicted = roomy.evict(&in_use, remove).await.unwrap();
-    assert_eq!(evicted, [oldest.name.clone()]);
+    assert_eq!(evicted, [oldest.name.as_str()]);
     let evicted = artifacts.evict(&in_use, remove).await.unwrap();
-    assert_eq!(evicted, [newest.name.clone()]);
+    assert_eq!(evicted, [newest.name.as_str()]);
     for image in [running, held, pinned, unpublished] {
         assert!(a.has(&image.name));
     }
