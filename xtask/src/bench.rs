@@ -17,6 +17,7 @@ use crate::demo::server::Server;
 use crate::engine::Kind;
 use crate::setup::{self, Product};
 
+mod build;
 mod burst;
 mod create;
 mod density;
@@ -83,6 +84,9 @@ benches! {
     /// How long a snapshot stops its guest beside writing as much, and a
     /// resume beside a create.
     Snapshot(snapshot::Snapshot) = "snapshot",
+    /// Builds of templates: again with nothing changed, with the last step
+    /// changed, packing beside `tar` and `mkfs.erofs`, and what templates share.
+    Build(build::Build) = "build",
     /// Many sandboxes alive at once: whether all answer, and what they take.
     Density(density::Density) = "density",
     /// Other ways to run a command in a box of its own, side by side.
