@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::command::{self, cargo};
 use crate::test::Slow;
-use crate::{build, dependency, openapi, setup, test};
+use crate::{build, dependency, fuzz, openapi, setup, test};
 
 /// Runs all of it; stops at the first failure.
 pub(crate) fn run() -> Result<()> {
@@ -25,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
             ])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
+    fuzz::briefly()?;
     // What is checked is what the code does, not how fast.
     let product = setup::with(build::tests()?)?;
     openapi::check(&product.binary)?;

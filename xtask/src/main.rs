@@ -17,6 +17,7 @@ mod command;
 mod demo;
 mod dependency;
 mod engine;
+mod fuzz;
 mod openapi;
 mod package;
 mod rig;
@@ -51,6 +52,8 @@ enum Task {
     /// Kill the server and VMMs and fill the disk under load, again and again,
     /// and check what is left each time.
     Chaos(chaos::Arguments),
+    /// Give made-up bytes to what reads those of strangers.
+    Fuzz(fuzz::Arguments),
     /// Run a command on an emulated machine with a KVM that works.
     Rig(rig::Arguments),
     /// Write docs/openapi.json anew from the types.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Ci => ci::run(),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Rig(arguments) => match rig::run(&arguments) {
             Ok(code) => return code,
             Err(error) => Err(error),

@@ -15,7 +15,6 @@ use emberbox_api::{
 };
 use emberbox_guest::{Entry, FileKind, FileStat, ListSpec};
 use jiff::Timestamp;
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -28,17 +27,18 @@ pub(super) mod download;
 mod json_parts;
 mod many;
 mod multipart_parts;
+mod part;
+mod path;
 mod sink;
 mod tree;
 mod upload;
 mod watch;
 
 pub(super) use many::*;
+pub(super) use path::is_legal_path;
+use path::{PATH_MAX, PathError};
 pub(super) use tree::*;
 pub(super) use watch::*;
-
-/// Longest path: Linux takes no longer one (`PATH_MAX`, its NUL included).
-const PATH_MAX: usize = 4095;
 
 /// What a list without a path shows: where apps live.
 const DEFAULT_DIR: &str = "/workspace";
@@ -97,7 +97,7 @@ pub(super) async fn download(
     target: Target,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, Failure> {
-    let path = path_of(uri.path())?;
+    let path = path::of_url(uri.path())?;
     let reader = control.guest(&target.record)?.read_file(&path).await?;
     let (length, body) = download::stream(reader).await?;
     let mut response = Body::from_stream(body).into_response();
@@ -158,29 +158,23 @@ pub(super) async fn stat(
     }))
 }
 
-/// Whether the guest's kernel could take this path.
-pub(super) fn is_legal_path(path: &str) -> bool {
-    path.starts_with('/') && path.len() <= PATH_MAX && !path.contains('\0')
-}
-
 pub(super) fn check_path(path: String) -> Result<String, Failure> {
     if is_legal_path(&path) {
         return Ok(path);
     }
-    Err(Failure::new(
-        ErrorCode::InvalidPath,
-        format!("path must be absolute, without NUL, and at most {PATH_MAX} bytes long"),
-    ))
+    Err(PathError::Illegal.into())
 }
 
-/// The file a URL names: everything after `/files/`, decoded once, with the
-/// leading slash that clients strip.
-fn path_of(url_path: &str) -> Result<String, Failure> {
-    let (_, encoded) = url_path.split_once("/files/").unwrap_or_default();
-    let decoded = percent_decode_str(encoded)
-        .decode_utf8()
-        .map_err(|_| Failure::new(ErrorCode::InvalidPath, "path must be UTF-8"))?;
-    check_path(format!("/{}", decoded.trim_start_matches('/')))
+impl From<PathError> for Failure {
+    fn from(error: PathError) -> Self {
+        let message = match error {
+            PathError::NotUtf8 => "path must be UTF-8".to_owned(),
+            PathError::Illegal => {
+                format!("path must be absolute, without NUL, and at most {PATH_MAX} bytes long")
+            }
+        };
+        Self::new(ErrorCode::InvalidPath, message)
+    }
 }
 
 fn depth_or(text: Option<&str>, default: u32) -> Result<u32, Failure> {

@@ -61,7 +61,7 @@ pub(crate) fn read(host: &str, platform: &str) -> Meaning {
         Some((read_label(label)?, domain))
     });
     match labels {
-        Some(((slug, port), domain)) if !domain.is_empty() => preview(slug, port, domain),
+        Some(((slug, port), domain)) if is_domain(domain) => preview(slug, port, domain),
         Some(_) | None => Meaning::Elsewhere,
     }
 }

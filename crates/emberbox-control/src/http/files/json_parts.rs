@@ -15,9 +15,11 @@ use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ValueType};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use super::BASE64;
+use super::part::Part;
+use super::path::PATH_MAX;
 use super::sink::Sink;
-use super::upload::{OVERHEAD, Part};
-use super::{BASE64, PATH_MAX};
+use super::upload::OVERHEAD;
 use crate::Failure;
 use crate::http::body::BodyReader;
 

@@ -1,57 +1,94 @@
-//! The parts of a multipart/form-data upload.
+//! The parts of a multipart/form-data upload. `fuzz/` runs it alone.
 
-use bytes::BytesMut;
-use emberbox_api::ErrorCode;
+use std::error::Error;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::Stream;
 use multer::{Field, Multipart};
 
-use super::PATH_MAX;
-use super::sink::Sink;
-use super::upload::Part;
-use crate::Failure;
-use crate::http::body::BodyReader;
+use super::part::Part;
+use super::path::PATH_MAX;
 
-/// Reads a body of this boundary into the sink.
-pub(super) async fn read(
-    body: &mut BodyReader,
-    boundary: String,
-    mut sink: Sink,
-) -> Result<(String, u64), Failure> {
-    let mut parts = Multipart::new(body.stream(), boundary);
-    while let Some(mut part) = parts.next_field().await.map_err(failure)? {
-        match part.name() {
-            Some("path") => sink.take(Part::Path(text(part).await?)).await?,
-            Some("file") => {
-                sink.take(Part::Begin).await?;
-                while let Some(data) = part.chunk().await.map_err(failure)? {
-                    sink.take(Part::Data(data)).await?;
-                }
-            }
-            // Unknown fields are ignored everywhere; the next one skips it.
-            Some(_) | None => {}
-        }
-    }
-    sink.finish("file").await
+/// The parts of a body, in their order.
+pub(crate) struct MultipartParts<'a> {
+    fields: Multipart<'a>,
+    /// The file that is being read.
+    file: Option<Field<'a>>,
 }
 
-async fn text(mut part: Field<'_>) -> Result<String, Failure> {
+/// Why there is no next part.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MultipartError {
+    /// The body could not be read, for a reason of its own.
+    #[error("the body could not be read")]
+    Body(#[source] Box<dyn Error + Send + Sync>),
+    /// The path is over [`PATH_MAX`].
+    #[error("path is too long")]
+    PathTooLong,
+    /// The path's bytes are not UTF-8.
+    #[error("path must be UTF-8")]
+    PathNotUtf8,
+    /// It is not what its boundary says.
+    #[error(transparent)]
+    Malformed(multer::Error),
+}
+
+impl<'a> MultipartParts<'a> {
+    /// Reads a body of this boundary.
+    pub(crate) fn new<E>(
+        body: impl Stream<Item = Result<Bytes, E>> + Send + 'a,
+        boundary: String,
+    ) -> Self
+    where
+        E: Into<Box<dyn Error + Send + Sync>> + 'a,
+    {
+        Self {
+            fields: Multipart::new(body, boundary),
+            file: None,
+        }
+    }
+
+    /// The next part, or `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Part>, MultipartError> {
+        loop {
+            if let Some(file) = &mut self.file {
+                if let Some(data) = file.chunk().await? {
+                    return Ok(Some(Part::Data(data)));
+                }
+                self.file = None;
+            }
+            let Some(field) = self.fields.next_field().await? else {
+                return Ok(None);
+            };
+            match field.name() {
+                Some("path") => return Ok(Some(Part::Path(text(field).await?))),
+                Some("file") => {
+                    self.file = Some(field);
+                    return Ok(Some(Part::Begin));
+                }
+                // Unknown fields are ignored everywhere; the next one skips it.
+                Some(_) | None => {}
+            }
+        }
+    }
+}
+
+async fn text(mut field: Field<'_>) -> Result<String, MultipartError> {
     let mut text = BytesMut::new();
-    while let Some(data) = part.chunk().await.map_err(failure)? {
+    while let Some(data) = field.chunk().await? {
         text.extend_from_slice(&data);
         if text.len() > PATH_MAX {
-            return Err(Failure::new(ErrorCode::InvalidPath, "path is too long"));
+            return Err(MultipartError::PathTooLong);
         }
     }
-    String::from_utf8(text.into())
-        .map_err(|_| Failure::new(ErrorCode::InvalidPath, "path must be UTF-8"))
+    String::from_utf8(text.into()).map_err(|_| MultipartError::PathNotUtf8)
 }
 
-/// A body that could not be read keeps its own reason.
-fn failure(error: multer::Error) -> Failure {
-    match error {
-        multer::Error::StreamReadFailed(cause) => match cause.downcast::<Failure>() {
-            Ok(failure) => *failure,
-            Err(cause) => Failure::internal(cause),
-        },
-        other => Failure::new(ErrorCode::InvalidMultipart, other.to_string()),
+impl From<multer::Error> for MultipartError {
+    fn from(error: multer::Error) -> Self {
+        match error {
+            multer::Error::StreamReadFailed(cause) => Self::Body(cause),
+            other => Self::Malformed(other),
+        }
     }
 }

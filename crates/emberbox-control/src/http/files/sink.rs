@@ -11,7 +11,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use super::check_path;
-use super::upload::Part;
+use super::part::Part;
 use crate::Failure;
 
 /// How much of a spooled file is read at a time.

@@ -12,7 +12,8 @@ use proptest::sample::select;
 use tokio::net::TcpStream;
 
 use super::sink::Sink;
-use super::{PATH_MAX, depth_or, file_name, is_legal_path, json_parts, multipart_parts, path_of};
+use super::upload::read_multipart;
+use super::{PATH_MAX, PathError, depth_or, file_name, is_legal_path, json_parts, path::of_url};
 use crate::Failure;
 use crate::http::body::BodyReader;
 
@@ -34,14 +35,14 @@ fn urls_name_files_encoded_or_not() {
         ("/api/v1/sandboxes/x/files/100%2525", "/100%25"),
         ("/api/v1/sandboxes/x/files/stat", "/stat"),
     ] {
-        assert_eq!(path_of(url).unwrap(), path, "{url}");
+        assert_eq!(of_url(url).unwrap(), path, "{url}");
     }
-    for url in ["/s/files/a%00b", "/s/files/%ff"] {
-        assert_eq!(
-            path_of(url).unwrap_err().code,
-            ErrorCode::InvalidPath,
-            "{url}"
-        );
+    for (url, why) in [
+        ("/s/files/a%00b", PathError::Illegal),
+        ("/s/files/%ff", PathError::NotUtf8),
+    ] {
+        assert_eq!(of_url(url), Err(why), "{url}");
+        assert_eq!(Failure::from(why).code, ErrorCode::InvalidPath);
     }
 }
 
@@ -90,7 +91,7 @@ fn refused(pieces: Vec<Vec<u8>>, boundary: Option<&str>) -> Failure {
         .build();
     let outcome = runtime.unwrap().block_on(async {
         match boundary {
-            Some(boundary) => multipart_parts::read(&mut body, boundary.to_owned(), sink).await,
+            Some(boundary) => read_multipart(&mut body, boundary.to_owned(), sink).await,
             None => json_parts::read(&mut body, sink).await,
         }
     });
@@ -169,9 +170,8 @@ proptest! {
 
     #[test]
     fn every_url_is_a_legal_path_or_refused(url in "/s/files/(%[0-9a-fA-F]{2}|%|[ -~]|/|\\.\\.|\\PC){0,40}") {
-        match path_of(&url) {
-            Ok(path) => prop_assert!(is_legal_path(&path) && path.len() <= PATH_MAX),
-            Err(failure) => prop_assert_eq!(failure.code, ErrorCode::InvalidPath),
+        if let Ok(path) = of_url(&url) {
+            prop_assert!(is_legal_path(&path) && path.len() <= PATH_MAX);
         }
     }
 }

@@ -1,16 +1,16 @@
 //! An upload on its way from the client into a guest, in bounded memory.
 //!
-//! Both formats become the same sequence of [`Part`]s; [`Sink`] takes it from
+//! Both formats become the same sequence of parts; [`Sink`] takes it from
 //! there. What one upload holds at a time is a few frames of the connection
 //! and a few decoded pieces, together under 2 MiB.
 
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
-use bytes::Bytes;
 use emberbox_api::ErrorCode;
 
+use super::json_parts;
+use super::multipart_parts::{MultipartError, MultipartParts};
 use super::sink::Sink;
-use super::{json_parts, multipart_parts};
 use crate::Failure;
 use crate::control::Control;
 use crate::http::auth::Target;
@@ -19,16 +19,6 @@ use crate::http::body::BodyReader;
 /// What JSON or multipart adds to a file besides base64's third: the path,
 /// other fields, part headers. Bounds what is read outside the file.
 pub(super) const OVERHEAD: u64 = 64 * 1024;
-
-/// A piece of an upload.
-pub(super) enum Part {
-    /// Where the file goes.
-    Path(String),
-    /// The file begins.
-    Begin,
-    /// More of the file.
-    Data(Bytes),
-}
 
 /// Receives one file: its path and its size.
 pub(super) async fn receive(
@@ -50,7 +40,35 @@ pub(super) async fn receive(
     let mut body = BodyReader::new(body, limit + OVERHEAD, ErrorCode::FileTooLarge);
     let sink = Sink::new(control.guest(&target.record)?, max);
     match boundary {
-        Some(boundary) => multipart_parts::read(&mut body, boundary, sink).await,
+        Some(boundary) => read_multipart(&mut body, boundary, sink).await,
         None => json_parts::read(&mut body, sink).await,
     }
+}
+
+/// Reads a body of this boundary into the sink.
+pub(super) async fn read_multipart(
+    body: &mut BodyReader,
+    boundary: String,
+    mut sink: Sink,
+) -> Result<(String, u64), Failure> {
+    let mut parts = MultipartParts::new(body.stream(), boundary);
+    while let Some(part) = parts.next().await.map_err(failure)? {
+        sink.take(part).await?;
+    }
+    sink.finish("file").await
+}
+
+/// A body that could not be read keeps its own reason.
+fn failure(error: MultipartError) -> Failure {
+    let code = match error {
+        MultipartError::Body(cause) => {
+            return match cause.downcast::<Failure>() {
+                Ok(failure) => *failure,
+                Err(cause) => Failure::internal(cause),
+            };
+        }
+        MultipartError::PathTooLong | MultipartError::PathNotUtf8 => ErrorCode::InvalidPath,
+        MultipartError::Malformed(_) => ErrorCode::InvalidMultipart,
+    };
+    Failure::new(code, error.to_string())
 }
