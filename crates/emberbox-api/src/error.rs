@@ -229,6 +229,9 @@ codes! {
     SnapshotLimitExceeded = "SNAPSHOT_LIMIT_EXCEEDED", 409,
         "The sandbox has as many snapshots as it may have at a time.",
         "Delete a snapshot, or have the limit raised.";
+    TenantLimitExceeded = "TENANT_LIMIT_EXCEEDED", 409,
+        "The tenant has as many workspaces, projects, users or keys as it may have.",
+        "Remove some, or have the limit raised; `details.limit` names it.";
     SnapshotInUse = "SNAPSHOT_IN_USE", 409,
         "A name keeps the snapshot, or a sandbox comes up from it; nothing was deleted.",
         "Remove the name, or wait until the sandbox is up.";
@@ -319,6 +322,7 @@ impl ErrorCode {
             | Self::TerminalNotFound
             | Self::GuestLimitExceeded
             | Self::SnapshotLimitExceeded
+            | Self::TenantLimitExceeded
             | Self::SnapshotInUse
             | Self::SnapshotAlreadyNamed
             | Self::SnapshotDamaged

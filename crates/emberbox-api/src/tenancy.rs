@@ -137,6 +137,14 @@ pub struct Allowances {
     pub max_disk_mib: u32,
     /// Snapshots of one sandbox that exist at the same time.
     pub max_snapshots: u32,
+    /// Workspaces.
+    pub max_workspaces: u32,
+    /// Projects in all workspaces, the default ones included.
+    pub max_projects: u32,
+    /// Users.
+    pub max_users: u32,
+    /// Keys and tokens that work at the same time.
+    pub max_keys: u32,
     /// Largest upload.
     pub max_upload_bytes: u64,
     /// Longest exec timeout.
@@ -188,6 +196,14 @@ pub struct OwnLimits {
     pub max_disk_mib: Option<i64>,
     /// Snapshots of one sandbox that exist at the same time.
     pub max_snapshots: Option<i64>,
+    /// Workspaces.
+    pub max_workspaces: Option<i64>,
+    /// Projects in all workspaces, the default ones included.
+    pub max_projects: Option<i64>,
+    /// Users.
+    pub max_users: Option<i64>,
+    /// Keys and tokens that work at the same time.
+    pub max_keys: Option<i64>,
     /// Largest upload.
     pub max_upload_bytes: Option<i64>,
     /// Longest exec timeout.
@@ -204,6 +220,10 @@ impl From<TenantLimits> for OwnLimits {
             max_memory_mib: limits.max_memory_mib.map(i64::from),
             max_disk_mib: limits.max_disk_mib.map(i64::from),
             max_snapshots: limits.max_snapshots.map(i64::from),
+            max_workspaces: limits.max_workspaces.map(i64::from),
+            max_projects: limits.max_projects.map(i64::from),
+            max_users: limits.max_users.map(i64::from),
+            max_keys: limits.max_keys.map(i64::from),
             max_upload_bytes: limits
                 .max_upload_bytes
                 .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),

@@ -18,6 +18,14 @@ pub struct Limits {
     /// Snapshots of one sandbox that exist at the same time: each takes disk
     /// like the sandbox itself.
     pub max_snapshots: u32,
+    /// Workspaces of one tenant: one for each of its customers.
+    pub max_workspaces: u32,
+    /// Projects of one tenant, in all its workspaces; each has a default one.
+    pub max_projects: u32,
+    /// Users of one tenant.
+    pub max_users: u32,
+    /// Keys and tokens of one tenant that work at the same time.
+    pub max_keys: u32,
     /// Longest exec timeout in seconds (reference: 300).
     pub max_exec_timeout_sec: u32,
     /// Exec timeout when none is given, in seconds (reference: 30).
@@ -42,6 +50,10 @@ impl Default for Limits {
             max_disk_mib: 10_240,
             max_sandboxes: 10,
             max_snapshots: 10,
+            max_workspaces: 1000,
+            max_projects: 10_000,
+            max_users: 1000,
+            max_keys: 10_000,
             max_exec_timeout_sec: 300,
             default_exec_timeout_sec: 30,
             max_upload_bytes: 100 * 1024 * 1024,
@@ -66,6 +78,14 @@ pub struct TenantLimits {
     pub max_disk_mib: Option<u32>,
     /// In place of [`Limits::max_snapshots`].
     pub max_snapshots: Option<u32>,
+    /// In place of [`Limits::max_workspaces`].
+    pub max_workspaces: Option<u32>,
+    /// In place of [`Limits::max_projects`].
+    pub max_projects: Option<u32>,
+    /// In place of [`Limits::max_users`].
+    pub max_users: Option<u32>,
+    /// In place of [`Limits::max_keys`].
+    pub max_keys: Option<u32>,
     /// In place of [`Limits::max_upload_bytes`].
     pub max_upload_bytes: Option<u64>,
     /// In place of [`Limits::max_exec_timeout_sec`].
@@ -87,6 +107,10 @@ impl TenantLimits {
             max_disk_mib: self.max_disk_mib.unwrap_or(settings.max_disk_mib),
             max_sandboxes: self.max_sandboxes.unwrap_or(settings.max_sandboxes),
             max_snapshots: self.max_snapshots.unwrap_or(settings.max_snapshots),
+            max_workspaces: self.max_workspaces.unwrap_or(settings.max_workspaces),
+            max_projects: self.max_projects.unwrap_or(settings.max_projects),
+            max_users: self.max_users.unwrap_or(settings.max_users),
+            max_keys: self.max_keys.unwrap_or(settings.max_keys),
             max_exec_timeout_sec,
             default_exec_timeout_sec: settings.default_exec_timeout_sec.min(max_exec_timeout_sec),
             max_upload_bytes: self.max_upload_bytes.unwrap_or(settings.max_upload_bytes),

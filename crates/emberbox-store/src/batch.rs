@@ -4,13 +4,16 @@
 //! item are one transaction, so that a batch which is taken up again makes no
 //! second one; a batch that is settled has nothing left to do.
 
-use emberbox_core::{BatchId, SandboxId, TenantId};
+use emberbox_core::{BatchId, Limits, SandboxId, TenantId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use sqlx::{Sqlite, Transaction};
 
 use crate::store::parse;
-use crate::{Bounds, Caller, NewSandbox, OnceRequest, Store, StoreError, key, request, time};
+use crate::{
+    Bounds, Caller, InsertError, NewSandbox, OnceRequest, PlaceRequest, Store, StoreError, key,
+    request, sandbox, time,
+};
 
 /// A batch to make.
 #[derive(Debug, Clone)]
@@ -132,14 +135,27 @@ pub struct BatchWork {
 }
 
 impl Store {
-    /// Records a batch with all its items queued; `once` asked for it.
+    /// Records a batch with all its items queued; `once` asked for it. Its
+    /// sandboxes belong where the request says it now, whatever is renamed
+    /// later.
     pub async fn insert_batch(
         &self,
-        caller: &Caller,
-        new: &NewBatch,
+        caller: Caller,
+        new: NewBatch,
         once: Option<&OnceRequest>,
-    ) -> Result<BatchId, StoreError> {
+        limits: &Limits,
+    ) -> Result<BatchWork, InsertError> {
         let mut tx = self.write().await?;
+        let at = sandbox::belonging(&mut tx, &caller, &new.request, limits).await?;
+        let each = NewSandbox {
+            place: PlaceRequest {
+                workspace_id: Some(at.workspace),
+                project_id: Some(at.project),
+                ..PlaceRequest::default()
+            },
+            external: at.external,
+            ..new.request
+        };
         let id = BatchId::generate();
         let now = time::now().as_microsecond();
         sqlx::query(
@@ -150,7 +166,7 @@ impl Store {
         .bind(caller.tenant.as_str())
         .bind(caller.key.as_str())
         .bind(caller.user.as_str())
-        .bind(Json(&new.request))
+        .bind(Json(&each))
         .bind(new.concurrency)
         .bind(now)
         .execute(&mut *tx)
@@ -170,7 +186,12 @@ impl Store {
             request::made(&mut tx, once, id.as_str()).await?;
         }
         tx.commit().await?;
-        Ok(id)
+        Ok(BatchWork {
+            id,
+            caller,
+            request: each,
+            concurrency: new.concurrency,
+        })
     }
 
     /// One batch of the tenant.

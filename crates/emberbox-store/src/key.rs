@@ -12,7 +12,7 @@ use sqlx::{Sqlite, Transaction};
 use uuid::Uuid;
 
 use crate::store::parse;
-use crate::{Store, StoreError, place, time, user};
+use crate::{Store, StoreError, TooMany, place, time, user};
 
 mod caller;
 
@@ -122,6 +122,9 @@ pub enum KeyError {
     /// It was revoked.
     #[error("the key was revoked")]
     Revoked,
+    /// The tenant has as many that work as it may have.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -173,13 +176,23 @@ const COLUMNS: &str = "id, kind, name, prefix, scopes, workspace_id, end_user, u
                        expires_at, revoked_at, previous_until";
 
 impl Store {
-    /// Makes a key of the tenant.
+    /// Makes a key or token of the tenant, unless `max` of them work.
     pub async fn create_key(
         &self,
         tenant: &TenantId,
         request: NewKey,
+        max: u32,
     ) -> Result<NewSecret, KeyError> {
         let mut tx = self.write().await?;
+        let have = sqlx::query_scalar(
+            "SELECT count(*) FROM api_keys WHERE tenant_id = ?1 AND revoked_at IS NULL \
+             AND (expires_at IS NULL OR expires_at > ?2)",
+        )
+        .bind(tenant.as_str())
+        .bind(time::now().as_microsecond())
+        .fetch_one(&mut *tx)
+        .await?;
+        TooMany::check("keys", have, max)?;
         let made = insert(&mut tx, tenant, request).await?;
         tx.commit().await?;
         Ok(made)

@@ -60,10 +60,12 @@ pub use snapshot::{
 };
 pub use store::{Bootstrap, Store};
 pub use template::{NewTemplate, ReadyBuild, TemplateError, TemplateRecord};
-pub use tenant::{NewTenant, RESERVED_SLUG, Standing, TenantEdit, TenantError, TenantRecord};
+pub use tenant::{
+    NewTenant, RESERVED_SLUG, Standing, TenantEdit, TenantError, TenantRecord, TooMany,
+};
 pub use ticket::NewTicket;
 pub use usage::{
     BillingTerms, OpenSegment, Readings, SandboxUse, SegmentKind, UsageFilter, UsageGroup,
     UsageGrouping, UsageSession, UsageTotals,
 };
-pub use user::{UserRecord, UserRemoval};
+pub use user::{UserError, UserRecord, UserRemoval};

@@ -4,13 +4,13 @@
 //! default project, which stay; what is deleted holds no sandbox that is not
 //! destroyed, and its slug is free.
 
-use emberbox_core::TenantId;
+use emberbox_core::{Limits, TenantId};
 use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, Transaction};
 use uuid::Uuid;
 
 use crate::store::parse;
-use crate::{Caller, StoreError, time};
+use crate::{Caller, StoreError, TooMany, time};
 
 mod project;
 mod workspace;
@@ -66,6 +66,9 @@ pub enum PlaceError {
     /// It still holds sandboxes that are not destroyed.
     #[error("it holds {0} sandboxes")]
     InUse(u32),
+    /// The tenant has as many as it may have.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -139,14 +142,55 @@ pub(crate) async fn has_workspace(
     Ok(known)
 }
 
+/// That the tenant may have one more workspace, with its default project.
+async fn check_workspaces(
+    tx: &mut Transaction<'static, Sqlite>,
+    tenant: &TenantId,
+    limits: &Limits,
+) -> Result<(), PlaceError> {
+    let have = sqlx::query_scalar(
+        "SELECT count(*) FROM workspaces WHERE tenant_id = ? AND deleted_at IS NULL",
+    )
+    .bind(tenant.as_str())
+    .fetch_one(&mut **tx)
+    .await?;
+    TooMany::check("workspaces", have, limits.max_workspaces)?;
+    check_projects(tx, tenant, limits.max_projects).await
+}
+
+/// That the tenant may have one more project.
+async fn check_projects(
+    tx: &mut Transaction<'static, Sqlite>,
+    tenant: &TenantId,
+    max: u32,
+) -> Result<(), PlaceError> {
+    let have = sqlx::query_scalar(
+        "SELECT count(*) FROM projects WHERE tenant_id = ? AND deleted_at IS NULL",
+    )
+    .bind(tenant.as_str())
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(TooMany::check("projects", have, max)?)
+}
+
+/// Who asks for a place, which, and how many there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Placing<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) request: &'a PlaceRequest,
+    pub(crate) limits: &'a Limits,
+}
+
 /// Finds or makes the workspace and the project a request names. A key that is
 /// bound to a workspace finds nothing outside of it.
 pub(crate) async fn resolve(
     tx: &mut Transaction<'static, Sqlite>,
-    caller: &Caller,
-    request: &PlaceRequest,
+    placing: Placing<'_>,
 ) -> Result<(Uuid, Uuid), PlaceError> {
-    let named = workspace(tx, caller, request).await?;
+    let Placing {
+        caller, request, ..
+    } = placing;
+    let named = workspace(tx, placing).await?;
     if let Some(project) = request.project_id {
         let owner: Option<String> = sqlx::query_scalar(
             "SELECT workspace_id FROM projects \
@@ -168,15 +212,19 @@ pub(crate) async fn resolve(
         return Ok((owner, project));
     }
     let workspace = named.unwrap_or(caller.home);
-    let project = project(tx, &caller.tenant, workspace, request).await?;
+    let project = project(tx, placing, workspace).await?;
     Ok((workspace, project))
 }
 
 async fn workspace(
     tx: &mut Transaction<'static, Sqlite>,
-    caller: &Caller,
-    request: &PlaceRequest,
+    placing: Placing<'_>,
 ) -> Result<Option<Uuid>, PlaceError> {
+    let Placing {
+        caller,
+        request,
+        limits,
+    } = placing;
     if let Some(id) = request.workspace_id {
         let slug: Option<String> = sqlx::query_scalar(
             "SELECT slug FROM workspaces WHERE id = ? AND tenant_id = ? AND deleted_at IS NULL",
@@ -215,6 +263,7 @@ async fn workspace(
         (Some(found), _) if caller.bounds.reach(found) => Ok(Some(found)),
         (Some(_), _) | (None, Some(_)) => Err(no_such(field, "no such workspace")),
         (None, None) => {
+            check_workspaces(tx, &caller.tenant, limits).await?;
             let new = Insert {
                 slug: &slug,
                 name,
@@ -228,10 +277,14 @@ async fn workspace(
 
 async fn project(
     tx: &mut Transaction<'static, Sqlite>,
-    tenant: &TenantId,
+    placing: Placing<'_>,
     workspace: Uuid,
-    request: &PlaceRequest,
-) -> Result<Uuid, StoreError> {
+) -> Result<Uuid, PlaceError> {
+    let Placing {
+        caller,
+        request,
+        limits,
+    } = placing;
     let (slug, name) = match (&request.project_slug, &request.project_name) {
         (Some(slug), name) => (slug.clone(), name.as_ref().unwrap_or(slug)),
         (None, Some(name)) => (slugify(name), name),
@@ -242,7 +295,8 @@ async fn project(
             .bind(workspace.to_string())
             .fetch_optional(&mut **tx)
             .await?;
-            return parse("projects.id", &found.ok_or(StoreError::NotBootstrapped)?);
+            let found = found.ok_or(StoreError::NotBootstrapped)?;
+            return Ok(parse("projects.id", &found)?);
         }
     };
     let found: Option<String> =
@@ -252,15 +306,16 @@ async fn project(
             .fetch_optional(&mut **tx)
             .await?;
     match found {
-        Some(id) => parse("projects.id", &id),
+        Some(id) => Ok(parse("projects.id", &id)?),
         None => {
+            check_projects(tx, &caller.tenant, limits.max_projects).await?;
             let new = Insert {
                 slug: &slug,
                 name,
                 external_id: None,
                 is_default: false,
             };
-            insert_project(tx, tenant, workspace, &new).await
+            Ok(insert_project(tx, &caller.tenant, workspace, &new).await?)
         }
     }
 }

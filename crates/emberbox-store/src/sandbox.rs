@@ -21,6 +21,7 @@ pub(crate) mod query;
 
 pub use change::{Boot, DestroyIntent, Transition};
 pub use edit::Edit;
+pub(crate) use insert::belonging;
 pub use insert::{InsertError, Inserted};
 pub use query::SandboxFilter;
 pub(crate) use query::{by_slug, running_without_credit};

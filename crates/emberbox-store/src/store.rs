@@ -154,9 +154,13 @@ async fn first_key(
         Ok(made) => Ok(made.secret),
         Err(KeyError::Store(error)) => Err(error),
         // The user was made, or found, by this transaction.
-        Err(KeyError::NoUser | KeyError::NoWorkspace | KeyError::NoKey | KeyError::Revoked) => {
-            Err(StoreError::NotBootstrapped)
-        }
+        Err(
+            KeyError::NoUser
+            | KeyError::NoWorkspace
+            | KeyError::NoKey
+            | KeyError::Revoked
+            | KeyError::TooMany(_),
+        ) => Err(StoreError::NotBootstrapped),
     }
 }
 

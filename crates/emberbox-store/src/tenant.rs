@@ -63,6 +63,32 @@ pub enum Standing {
     Suspended,
 }
 
+/// The tenant has as many of something as it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the tenant may have {max} {what}, and has them")]
+pub struct TooMany {
+    /// Of what: `workspaces`, `projects`, `users` or `keys`.
+    pub what: &'static str,
+    /// How many it may have.
+    pub max: u32,
+}
+
+impl TooMany {
+    /// The setting that says so.
+    #[must_use]
+    pub fn limit(&self) -> String {
+        format!("max_{}", self.what)
+    }
+
+    /// That one more of `what` may be made where there are `have`.
+    pub(crate) fn check(what: &'static str, have: u32, max: u32) -> Result<(), Self> {
+        if have < max {
+            return Ok(());
+        }
+        Err(Self { what, max })
+    }
+}
+
 /// Why nothing became of a tenant. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum TenantError {

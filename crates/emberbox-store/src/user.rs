@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use sqlx::{Sqlite, Transaction};
 
 use crate::store::parse;
-use crate::{Store, StoreError, time};
+use crate::{Store, StoreError, TooMany, time};
 
 /// A user of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,23 @@ pub enum UserRemoval {
     LastOne,
 }
 
+/// Why a user was not made. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// The tenant has as many as it may have.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for UserError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 type Row = (String, String, Option<String>, i64);
 
 impl Store {
@@ -46,14 +63,16 @@ impl Store {
         rows.into_iter().map(record).collect()
     }
 
-    /// Makes a user of the tenant.
+    /// Makes a user of the tenant, unless it has `max`.
     pub async fn create_user(
         &self,
         tenant: &TenantId,
         name: &str,
         email: Option<&str>,
-    ) -> Result<UserRecord, StoreError> {
+        max: u32,
+    ) -> Result<UserRecord, UserError> {
         let mut tx = self.write().await?;
+        TooMany::check("users", count(&mut tx, tenant).await?, max)?;
         let user = insert(&mut tx, tenant, name, email).await?;
         tx.commit().await?;
         Ok(user)
@@ -69,13 +88,7 @@ impl Store {
         if !is_of(&mut tx, tenant, user).await? {
             return Ok(UserRemoval::NoUser);
         }
-        let count: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM users WHERE tenant_id = ? AND deleted_at IS NULL",
-        )
-        .bind(tenant.as_str())
-        .fetch_one(&mut *tx)
-        .await?;
-        if count == 1 {
+        if count(&mut tx, tenant).await? == 1 {
             return Ok(UserRemoval::LastOne);
         }
         let now = time::now().as_microsecond();
@@ -92,6 +105,18 @@ impl Store {
         tx.commit().await?;
         Ok(UserRemoval::Done)
     }
+}
+
+async fn count(
+    tx: &mut Transaction<'static, Sqlite>,
+    tenant: &TenantId,
+) -> Result<u32, StoreError> {
+    let count =
+        sqlx::query_scalar("SELECT count(*) FROM users WHERE tenant_id = ? AND deleted_at IS NULL")
+            .bind(tenant.as_str())
+            .fetch_one(&mut **tx)
+            .await?;
+    Ok(count)
 }
 
 pub(crate) async fn insert(

@@ -45,14 +45,13 @@ impl Control {
         // A task of its own: a client that goes away must not leave a batch
         // nobody works on.
         let begun = self.tasks.spawn(async move {
-            let inserted = control.store.insert_batch(&caller, &new, once.as_ref());
-            let id = inserted.await?;
-            control.work_on(BatchWork {
-                id: id.clone(),
-                caller,
-                request: new.request,
-                concurrency: new.concurrency,
-            });
+            let limits = control.limits(&caller);
+            let inserted = control
+                .store
+                .insert_batch(caller, new, once.as_ref(), &limits);
+            let work = inserted.await?;
+            let id = work.id.clone();
+            control.work_on(work);
             Ok::<_, Failure>(id)
         });
         begun.await.map_err(Failure::internal)?

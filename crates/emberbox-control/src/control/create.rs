@@ -123,10 +123,10 @@ impl Control {
             vm: lease.as_ref().map(|lease| lease.vm().clone()),
             ..new
         };
-        let max = self.limits(caller).max_sandboxes;
+        let limits = self.limits(caller);
         let inserted = self
             .store
-            .insert_sandbox(caller, &new, once.as_ref(), max)
+            .insert_sandbox(caller, &new, once.as_ref(), &limits)
             .await?;
         timeline.step("intent");
         match inserted {
@@ -357,6 +357,7 @@ impl From<InsertError> for Failure {
             InsertError::Place(PlaceError::Field { field, message }) => {
                 Self::invalid_field(field, message)
             }
+            InsertError::Place(PlaceError::TooMany(error)) => error.into(),
             InsertError::Place(PlaceError::Store(error)) | InsertError::Store(error) => {
                 error.into()
             }

@@ -258,8 +258,11 @@ impl Control {
             origin: Some(origin.clone()),
             ..fork.new
         };
-        let max = self.limits(&caller).max_sandboxes;
-        let inserted = self.store.insert_sandbox(&caller, &new, once, max).await;
+        let limits = self.limits(&caller);
+        let inserted = self
+            .store
+            .insert_sandbox(&caller, &new, once, &limits)
+            .await;
         let record = match inserted {
             Ok(Inserted::New(record)) => {
                 let (id, forked) = (record.id.clone(), Arc::clone(self));

@@ -53,7 +53,7 @@ pub(super) async fn list(
 /// Create an API key; its secret is shown this once
 #[utoipa::path(post, path = "/api-keys", tag = "keys", request_body = CreateApiKey,
     responses((status = 201, body = Data<CreatedApiKey>), (status = 403, body = ErrorResponse),
-        (status = 422, body = ErrorResponse)))]
+        (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
 pub(super) async fn create(
     State(control): State<Arc<Control>>,
     Auth(caller): Auth,
@@ -64,7 +64,8 @@ pub(super) async fn create(
         user: Some(new.user.unwrap_or_else(|| caller.user.clone())),
         ..new
     };
-    let made = control.store().create_key(&caller.tenant, new).await?;
+    let max = control.limits(&caller).max_keys;
+    let made = control.store().create_key(&caller.tenant, new, max).await?;
     Ok((StatusCode::CREATED, Json(show_secret(made))))
 }
 
@@ -326,6 +327,7 @@ impl From<KeyError> for Failure {
             KeyError::NoUser => Self::invalid_field("user_id", "no such user"),
             KeyError::NoWorkspace => Self::invalid_field("workspace_id", "no such workspace"),
             KeyError::Revoked => Self::new(ErrorCode::ResourceState, "the key was revoked"),
+            KeyError::TooMany(error) => error.into(),
             KeyError::Store(error) => error.into(),
         }
     }

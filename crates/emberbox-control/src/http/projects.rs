@@ -70,8 +70,11 @@ pub(super) async fn create(
         Some(id) => workspaces::seen_by(&control, &caller, &id).await?.id,
         None => caller.home,
     };
+    let max = control.limits(&caller).max_projects;
     let store = control.store();
-    let placed = store.create_project(&caller.tenant, workspace, &new).await;
+    let placed = store
+        .create_project(&caller.tenant, workspace, &new, max)
+        .await;
     let (status, record, reused) = match placed.map_err(failed)? {
         Placed::New(record) => (StatusCode::CREATED, record, false),
         Placed::Reused(record) => (StatusCode::OK, record, true),
@@ -178,6 +181,7 @@ fn failed(error: PlaceError) -> Failure {
             format!("the project holds {held} sandboxes"),
         ),
         PlaceError::Field { field, message } => Failure::invalid_field(field, message),
+        PlaceError::TooMany(error) => error.into(),
         PlaceError::Store(error) => error.into(),
     }
 }

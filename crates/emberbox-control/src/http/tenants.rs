@@ -11,9 +11,10 @@ use emberbox_api::{
 };
 use emberbox_core::{Shape, TenantId, TenantLimits};
 use emberbox_store::{
-    KeyKind, NewTenant, RESERVED_SLUG, Standing, TenantEdit, TenantError, TenantRecord, UserRecord,
-    UserRemoval,
+    KeyKind, NewTenant, RESERVED_SLUG, Standing, TenantEdit, TenantError, TenantRecord, TooMany,
+    UserError, UserRecord, UserRemoval,
 };
+use serde_json::json;
 
 use super::auth::{Auth, PathText, SecondPathText};
 use super::json::{JsonBody, QueryString};
@@ -155,7 +156,8 @@ pub(super) async fn users(
 #[utoipa::path(post, path = "/admin/tenants/{id}/users", tag = "admin",
     params(("id" = String, Path, description = "Tenant id")), request_body = CreateUser,
     responses((status = 201, body = Data<User>), (status = 403, body = ErrorResponse),
-        (status = 404, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
+        (status = 404, body = ErrorResponse), (status = 409, body = ErrorResponse),
+        (status = 422, body = ErrorResponse)))]
 pub(super) async fn create_user(
     State(control): State<Arc<Control>>,
     Auth(_operator): Auth,
@@ -168,8 +170,9 @@ pub(super) async fn create_user(
     let email = fields.text("email", body.email);
     fields.done(())?;
     let store = control.store();
+    let max = tenant.limits.over(&control.settings().limits).max_users;
     let user = store
-        .create_user(&tenant.id, &name, email.as_deref())
+        .create_user(&tenant.id, &name, email.as_deref(), max)
         .await?;
     let data = show_user(user);
     Ok((StatusCode::CREATED, Json(Data { data })))
@@ -226,7 +229,8 @@ pub(super) async fn keys(
 #[utoipa::path(post, path = "/admin/tenants/{id}/api-keys", tag = "admin",
     params(("id" = String, Path, description = "Tenant id")), request_body = CreateApiKey,
     responses((status = 201, body = Data<CreatedApiKey>), (status = 403, body = ErrorResponse),
-        (status = 404, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
+        (status = 404, body = ErrorResponse), (status = 409, body = ErrorResponse),
+        (status = 422, body = ErrorResponse)))]
 pub(super) async fn create_key(
     State(control): State<Arc<Control>>,
     Auth(operator): Auth,
@@ -235,7 +239,8 @@ pub(super) async fn create_key(
 ) -> Result<(StatusCode, Json<Data<CreatedApiKey>>), Failure> {
     let tenant = known(&control, &id).await?;
     let new = keys::parse(body, &operator)?;
-    let made = control.store().create_key(&tenant.id, new).await?;
+    let max = tenant.limits.over(&control.settings().limits).max_keys;
+    let made = control.store().create_key(&tenant.id, new, max).await?;
     Ok((StatusCode::CREATED, Json(keys::show_secret(made))))
 }
 
@@ -277,6 +282,10 @@ fn limits(own: &OwnLimits, errors: &mut Vec<FieldError>) -> TenantLimits {
         ),
         max_disk_mib: small("max_disk_mib", own.max_disk_mib, default.disk_mib, MIB_MAX),
         max_snapshots: small("max_snapshots", own.max_snapshots, 0, COUNT_MAX),
+        max_workspaces: small("max_workspaces", own.max_workspaces, 0, COUNT_MAX),
+        max_projects: small("max_projects", own.max_projects, 0, COUNT_MAX),
+        max_users: small("max_users", own.max_users, 0, COUNT_MAX),
+        max_keys: small("max_keys", own.max_keys, 0, COUNT_MAX),
         max_exec_timeout_sec: small(
             "max_exec_timeout_sec",
             own.max_exec_timeout_sec,
@@ -305,6 +314,22 @@ fn show_user(record: UserRecord) -> User {
         name: record.name,
         email: record.email,
         created_at: Time(record.created_at),
+    }
+}
+
+impl From<TooMany> for Failure {
+    fn from(error: TooMany) -> Self {
+        let failure = Self::new(ErrorCode::TenantLimitExceeded, error.to_string());
+        failure.with_details(json!({ "limit": error.limit(), "max": error.max }))
+    }
+}
+
+impl From<UserError> for Failure {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::TooMany(error) => error.into(),
+            UserError::Store(error) => error.into(),
+        }
     }
 }
 

@@ -54,7 +54,9 @@ pub(super) async fn create(
             "the key is bound to a workspace and makes no other",
         ));
     }
-    let placed = control.store().create_workspace(&caller.tenant, &new).await;
+    let limits = control.limits(&caller);
+    let store = control.store();
+    let placed = store.create_workspace(&caller.tenant, &new, &limits).await;
     let (status, record, reused) = match placed.map_err(failed)? {
         Placed::New(record) => (StatusCode::CREATED, record, false),
         Placed::Reused(record) => (StatusCode::OK, record, true),
@@ -205,6 +207,7 @@ fn failed(error: PlaceError) -> Failure {
             format!("the workspace holds {held} sandboxes"),
         ),
         PlaceError::Field { field, message } => Failure::invalid_field(field, message),
+        PlaceError::TooMany(error) => error.into(),
         PlaceError::Store(error) => error.into(),
     }
 }

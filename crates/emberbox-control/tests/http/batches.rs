@@ -216,13 +216,29 @@ async fn bad_and_foreign_batches() {
         assert_eq!(answer["error"]["details"][0]["field"], field, "{answer}");
     }
     let batch = create(&rig, json!({"count": 1})).await;
-    let other = rig
-        .store
-        .create_tenant("other")
-        .await
-        .unwrap()
-        .secret
-        .unwrap();
+    let other = rig.store.create_tenant("other").await.unwrap();
+    // Where nobody may make a sandbox, nobody may make many.
+    let theirs = rig.store.list_projects(&other.tenant, None).await.unwrap();
+    let theirs = &theirs[0];
+    for (mut body, field) in [
+        (json!({"project_id": theirs.id}), "project_id"),
+        (json!({"workspace_id": theirs.workspace_id}), "workspace_id"),
+        (json!({"project_id": uuid::Uuid::nil()}), "project_id"),
+    ] {
+        let mut told = Vec::new();
+        for path in ["/sandboxes", "/sandboxes/batch"] {
+            body["count"] = json!(1);
+            let (status, code, body) = answer(rig.request("POST", path).json(&body)).await;
+            assert_eq!((status, code.as_str()), (422, "VALIDATION_ERROR"), "{body}");
+            assert_eq!(
+                body["error"]["details"][0]["field"], field,
+                "{path}: {body}"
+            );
+            told.push(body["error"]["message"].clone());
+        }
+        assert_eq!(told[0], told[1]);
+    }
+    let other = other.secret.unwrap();
     let other_client = Client::new(&rig.url, other.clone()).unwrap();
     assert!(other_client.list_sandboxes(None).await.unwrap().is_empty());
     let id = batch["id"].as_str().unwrap();

@@ -243,7 +243,7 @@ async fn a_crash_between_command_and_answer_runs_nothing_twice() {
     let new = new_like(&taken.unwrap());
     let inserted = rig
         .store
-        .insert_sandbox(&caller, &new, Some(&once), 9)
+        .insert_sandbox(&caller, &new, Some(&once), &Limits::default())
         .await;
     inserted.unwrap();
     let rig = rig.crash_and_restart().await;

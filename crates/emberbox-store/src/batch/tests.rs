@@ -1,5 +1,5 @@
 use super::*;
-use crate::sandbox::tests::{Fixture, new};
+use crate::sandbox::tests::{Fixture, at_most, new};
 use crate::{InsertError, Inserted};
 
 async fn batch(fixture: &Fixture, count: u32) -> BatchId {
@@ -10,9 +10,10 @@ async fn batch(fixture: &Fixture, count: u32) -> BatchId {
     };
     fixture
         .store
-        .insert_batch(fixture.caller(), &new, None)
+        .insert_batch(fixture.caller().clone(), new, None, &at_most(100))
         .await
         .unwrap()
+        .id
 }
 
 async fn insert(fixture: &Fixture, id: &BatchId, position: u32) -> Result<Inserted, InsertError> {
@@ -22,7 +23,7 @@ async fn insert(fixture: &Fixture, id: &BatchId, position: u32) -> Result<Insert
     };
     fixture
         .store
-        .insert_sandbox(fixture.caller(), &item, None, 100)
+        .insert_sandbox(fixture.caller(), &item, None, &at_most(100))
         .await
 }
 

@@ -1,7 +1,7 @@
 use BuildState::*;
 
 use super::*;
-use crate::sandbox::tests::{Fixture, new as new_sandbox};
+use crate::sandbox::tests::{Fixture, at_most, new as new_sandbox};
 use crate::template::tests::new as new_template;
 use crate::{InsertError, NewSandbox, TemplateError, TemplateRecord};
 
@@ -269,7 +269,7 @@ async fn an_image_goes_when_nobody_needs_it() {
     };
     let caller = builds.fixture.caller();
     let inserted = store
-        .insert_sandbox(caller, &from(&first), None, MANY)
+        .insert_sandbox(caller, &from(&first), None, &at_most(MANY))
         .await;
     let crate::Inserted::New(sandbox) = inserted.unwrap() else {
         panic!("not made");
@@ -288,7 +288,7 @@ async fn an_image_goes_when_nobody_needs_it() {
     assert_eq!(store.take_unneeded_images().await.unwrap(), ["img-1"]);
     assert!(store.take_unneeded_images().await.unwrap().is_empty());
     let gone = store
-        .insert_sandbox(caller, &from(&first), None, MANY)
+        .insert_sandbox(caller, &from(&first), None, &at_most(MANY))
         .await;
     assert!(matches!(gone, Err(InsertError::ImageGone)));
 

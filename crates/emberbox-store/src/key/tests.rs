@@ -1,4 +1,4 @@
-use emberbox_core::{Scope, Scopes};
+use emberbox_core::{Limits, Scope, Scopes};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
@@ -7,6 +7,8 @@ use crate::{
     Bounds, Caller, KeyEdit, KeyError, KeyKind, NewKey, NewPlace, NewSecret, NewTenant, Placed,
     Store, UserRemoval,
 };
+
+const MANY: u32 = 100;
 
 struct Fixture {
     _dir: TempDir,
@@ -28,7 +30,7 @@ impl Fixture {
     }
 
     async fn make(&self, new: NewKey) -> NewSecret {
-        let made = self.store.create_key(&self.caller.tenant, new).await;
+        let made = self.store.create_key(&self.caller.tenant, new, MANY).await;
         made.unwrap()
     }
 
@@ -137,7 +139,9 @@ async fn a_key_speaks_for_a_user_and_a_workspace_of_its_own_tenant_only() {
         user: Some(stranger.id),
         ..NewKey::named("k")
     };
-    let made = store.create_key(&fixture.caller.tenant, for_user).await;
+    let made = store
+        .create_key(&fixture.caller.tenant, for_user, MANY)
+        .await;
     assert!(matches!(made, Err(KeyError::NoUser)));
     let for_workspace = NewKey {
         bounds: Bounds {
@@ -147,7 +151,7 @@ async fn a_key_speaks_for_a_user_and_a_workspace_of_its_own_tenant_only() {
         ..NewKey::named("k")
     };
     let made = store
-        .create_key(&fixture.caller.tenant, for_workspace)
+        .create_key(&fixture.caller.tenant, for_workspace, MANY)
         .await;
     assert!(matches!(made, Err(KeyError::NoWorkspace)));
 }
@@ -156,13 +160,15 @@ async fn a_key_speaks_for_a_user_and_a_workspace_of_its_own_tenant_only() {
 async fn what_a_key_belonged_to_takes_it_along() {
     let fixture = Fixture::new().await;
     let (store, tenant) = (&fixture.store, &fixture.caller.tenant);
-    let user = store.create_user(tenant, "ada", None).await.unwrap();
+    let user = store.create_user(tenant, "ada", None, MANY).await.unwrap();
     let place = NewPlace {
         name: "Lab".to_owned(),
         slug: None,
         external_id: None,
     };
-    let Placed::New(workspace) = store.create_workspace(tenant, &place).await.unwrap() else {
+    let limits = Limits::default();
+    let placed = store.create_workspace(tenant, &place, &limits).await;
+    let Placed::New(workspace) = placed.unwrap() else {
         panic!("it was there");
     };
     let of_user = fixture

@@ -6,7 +6,8 @@ use sqlx::{AssertSqlSafe, Sqlite, SqliteExecutor, Transaction};
 use uuid::Uuid;
 
 use super::{
-    Insert, NewPlace, PlaceEdit, PlaceError, Placed, has_workspace, insert_project, slugify,
+    Insert, NewPlace, PlaceEdit, PlaceError, Placed, check_projects, has_workspace, insert_project,
+    slugify,
 };
 use crate::store::parse;
 use crate::{Store, StoreError, time};
@@ -62,12 +63,14 @@ impl Store {
         by_id(self.readers(), at).await
     }
 
-    /// Makes a project of a workspace, unless one has the external id.
+    /// Makes a project of a workspace, unless one has the external id or the
+    /// tenant has `max`.
     pub async fn create_project(
         &self,
         tenant: &TenantId,
         workspace: Uuid,
         new: &NewPlace,
+        max: u32,
     ) -> Result<Placed<ProjectRecord>, PlaceError> {
         let mut tx = self.write().await?;
         if !has_workspace(&mut tx, tenant, workspace).await? {
@@ -80,6 +83,7 @@ impl Store {
         }
         let slug = new.slug.clone().unwrap_or_else(|| slugify(&new.name));
         check_free(&mut tx, workspace, None, &slug, &new.name).await?;
+        check_projects(&mut tx, tenant, max).await?;
         let insert = Insert {
             slug: &slug,
             name: &new.name,

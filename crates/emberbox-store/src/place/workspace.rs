@@ -1,11 +1,13 @@
 //! Workspaces: made, read, changed, deleted.
 
-use emberbox_core::TenantId;
+use emberbox_core::{Limits, TenantId};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Sqlite, SqliteExecutor, Transaction};
 use uuid::Uuid;
 
-use super::{Insert, NewPlace, PlaceEdit, PlaceError, Placed, insert_workspace, slugify};
+use super::{
+    Insert, NewPlace, PlaceEdit, PlaceError, Placed, check_workspaces, insert_workspace, slugify,
+};
 use crate::store::parse;
 use crate::{Store, StoreError, time};
 
@@ -50,11 +52,12 @@ impl Store {
     }
 
     /// Makes a workspace with its default project, unless one has the external
-    /// id.
+    /// id or the tenant has as many as it may.
     pub async fn create_workspace(
         &self,
         tenant: &TenantId,
         new: &NewPlace,
+        limits: &Limits,
     ) -> Result<Placed<WorkspaceRecord>, PlaceError> {
         let mut tx = self.write().await?;
         if let Some(external_id) = &new.external_id
@@ -64,6 +67,7 @@ impl Store {
         }
         let slug = new.slug.clone().unwrap_or_else(|| slugify(&new.name));
         check_free(&mut tx, tenant, None, &slug, &new.name).await?;
+        check_workspaces(&mut tx, tenant, limits).await?;
         let insert = Insert {
             slug: &slug,
             name: &new.name,

@@ -1,7 +1,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Answer, Recalled};
-use crate::sandbox::tests::{Fixture, new};
+use crate::sandbox::tests::{Fixture, at_most, new};
 use crate::{InsertError, Inserted};
 
 const BODY: [u8; 32] = [7; 32];
@@ -16,7 +16,7 @@ async fn what_was_made_and_answered_is_recalled() {
     );
     let inserted = fixture
         .store
-        .insert_sandbox(fixture.caller(), &new(), Some(&once), 9)
+        .insert_sandbox(fixture.caller(), &new(), Some(&once), &at_most(9))
         .await;
     let Inserted::New(record) = inserted.unwrap() else {
         panic!("nothing was there")
@@ -45,7 +45,7 @@ async fn another_body_is_another_request() {
     let insert = async |once| {
         let store = &fixture.store;
         store
-            .insert_sandbox(fixture.caller(), &new(), Some(once), 9)
+            .insert_sandbox(fixture.caller(), &new(), Some(once), &at_most(9))
             .await
     };
     insert(&once).await.unwrap();

@@ -1,10 +1,12 @@
 //! The intent to make a sandbox, in one transaction.
 
-use emberbox_core::{BuildId, SandboxId, SandboxState, SnapshotId, VmId, id};
+use emberbox_core::{BuildId, Limits, SandboxId, SandboxState, SnapshotId, VmId, id};
 use sqlx::types::Json;
 use sqlx::{Sqlite, Transaction};
+use uuid::Uuid;
 
 use super::{ExternalIds, NewSandbox, SandboxRecord, query};
+use crate::place::Placing;
 use crate::{
     Caller, CannotPay, OnceRequest, PlaceError, Recalled, Store, StoreError, app, batch, build,
     credit, event, place, request, time,
@@ -61,13 +63,13 @@ impl From<sqlx::Error> for InsertError {
 
 impl Store {
     /// Records a sandbox in `provisioning` with its first VM's id, unless the
-    /// request made one already or the tenant has `max_live`.
+    /// request made one already or the tenant has as many as it may.
     pub async fn insert_sandbox(
         &self,
         caller: &Caller,
         new: &NewSandbox,
         once: Option<&OnceRequest>,
-        max_live: u32,
+        limits: &Limits,
     ) -> Result<Inserted, InsertError> {
         let mut tx = self.write().await?;
         if let Some(once) = once {
@@ -90,11 +92,9 @@ impl Store {
         .bind(caller.tenant.as_str())
         .fetch_one(&mut *tx)
         .await?;
-        if live >= max_live {
-            return Err(InsertError::LimitExceeded {
-                live,
-                limit: max_live,
-            });
+        let limit = limits.max_sandboxes;
+        if live >= limit {
+            return Err(InsertError::LimitExceeded { live, limit });
         }
         if let Some(cannot_pay) = credit::cannot_pay(&mut tx, &caller.tenant).await? {
             return Err(InsertError::InsufficientCredits(cannot_pay));
@@ -104,7 +104,8 @@ impl Store {
         {
             return Err(InsertError::ImageGone);
         }
-        let record = record(&mut tx, caller, new).await?;
+        let at = belonging(&mut tx, caller, new, limits).await?;
+        let record = record(caller, new, at);
         insert(&mut tx, &record).await?;
         if let Some(item) = &new.batch_item
             && !batch::claim(&mut tx, item, &record.id).await?
@@ -123,11 +124,21 @@ impl Store {
     }
 }
 
-async fn record(
+/// Where a sandbox is to belong.
+#[derive(Debug)]
+pub(crate) struct Belonging {
+    pub(crate) workspace: Uuid,
+    pub(crate) project: Uuid,
+    pub(crate) external: ExternalIds,
+}
+
+/// Where what is asked for is to belong, if it may be there.
+pub(crate) async fn belonging(
     tx: &mut Transaction<'static, Sqlite>,
     caller: &Caller,
     new: &NewSandbox,
-) -> Result<SandboxRecord, InsertError> {
+    limits: &Limits,
+) -> Result<Belonging, InsertError> {
     if let Some(slug) = &new.slug {
         let taken: bool = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM sandboxes WHERE slug = ? AND state <> 'destroyed')",
@@ -140,15 +151,28 @@ async fn record(
         }
     }
     let external = own_external(caller, &new.external)?;
-    let (workspace_id, project_id) = place::resolve(tx, caller, &new.place).await?;
+    let placing = Placing {
+        caller,
+        request: &new.place,
+        limits,
+    };
+    let (workspace, project) = place::resolve(tx, placing).await?;
+    Ok(Belonging {
+        workspace,
+        project,
+        external,
+    })
+}
+
+fn record(caller: &Caller, new: &NewSandbox, at: Belonging) -> SandboxRecord {
     let new = new.clone();
-    Ok(SandboxRecord {
+    SandboxRecord {
         id: SandboxId::generate(),
         tenant: caller.tenant.clone(),
         owner: caller.user.clone(),
-        workspace_id,
-        project_id,
-        external,
+        workspace_id: at.workspace,
+        project_id: at.project,
+        external: at.external,
         name: new.name,
         slug: new.slug.unwrap_or_else(id::slug),
         tags: new.tags,
@@ -180,7 +204,7 @@ async fn record(
         paused_at: None,
         moved_us: 0,
         runtime_ms: 0,
-    })
+    }
 }
 
 /// The external ids of what a caller makes: its end user's, if it is bound to

@@ -1,4 +1,4 @@
-use emberbox_core::{SandboxId, SandboxState, Shape, VmId};
+use emberbox_core::{Limits, SandboxId, SandboxState, Shape, VmId};
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
@@ -14,6 +14,14 @@ const BOOT: Boot = Boot {
     ms: 12,
 };
 const MANY: u32 = 100;
+
+/// The settings' limits, but for the number of sandboxes.
+pub(crate) fn at_most(max_sandboxes: u32) -> Limits {
+    Limits {
+        max_sandboxes,
+        ..Limits::default()
+    }
+}
 
 pub(crate) struct Fixture {
     _dir: TempDir,
@@ -46,7 +54,7 @@ impl Fixture {
     ) -> Result<Inserted, InsertError> {
         let once = key.map(|key| self.once(key, [0; 32]));
         self.store
-            .insert_sandbox(&self.caller, new, once.as_ref(), max)
+            .insert_sandbox(&self.caller, new, once.as_ref(), &at_most(max))
             .await
     }
 

@@ -56,7 +56,7 @@ async fn only_valid_keys_speak_for_somebody() {
             expires_at,
             ..NewKey::named("k")
         };
-        store.create_key(&caller.tenant, request)
+        store.create_key(&caller.tenant, request, 10)
     };
     let hour = SignedDuration::from_hours(1);
     let expired = make(Some(Timestamp::now() - hour)).await.unwrap();

@@ -103,6 +103,18 @@ pub(crate) struct TenantLimits {
     /// Snapshots of one sandbox that exist at the same time.
     #[arg(long, value_name = "N")]
     pub(crate) max_snapshots: Option<i64>,
+    /// Workspaces.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_workspaces: Option<i64>,
+    /// Projects in all workspaces, the default ones included.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_projects: Option<i64>,
+    /// Users.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_users: Option<i64>,
+    /// Keys and tokens that work at the same time.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_keys: Option<i64>,
     /// Largest upload.
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_upload_bytes: Option<i64>,

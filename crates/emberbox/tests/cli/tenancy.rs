@@ -55,6 +55,8 @@ fn a_change_sends_only_what_was_named() {
             json!({"limits": {
                 "max_sandboxes": null, "max_vcpus": null, "max_memory_mib": null,
                 "max_disk_mib": null, "max_snapshots": null, "max_upload_bytes": null,
+                "max_workspaces": null, "max_projects": null, "max_users": null,
+                "max_keys": null,
                 "max_exec_timeout_sec": null, "requests_per_minute": null,
             }}),
         ),

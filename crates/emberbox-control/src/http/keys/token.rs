@@ -41,14 +41,15 @@ fn grantable() -> Scopes {
 /// Make a token for an end user in a workspace; its secret is shown this once
 #[utoipa::path(post, path = "/tokens/scoped", tag = "keys", request_body = CreateScopedToken,
     responses((status = 201, body = Data<CreatedScopedToken>), (status = 403, body = ErrorResponse),
-        (status = 422, body = ErrorResponse)))]
+        (status = 409, body = ErrorResponse), (status = 422, body = ErrorResponse)))]
 pub(in crate::http) async fn create(
     State(control): State<Arc<Control>>,
     Auth(caller): Auth,
     JsonBody(body): JsonBody<CreateScopedToken>,
 ) -> Result<(StatusCode, Json<Data<CreatedScopedToken>>), Failure> {
     let new = parse(body, &caller)?;
-    let made = control.store().create_key(&caller.tenant, new).await?;
+    let max = control.limits(&caller).max_keys;
+    let made = control.store().create_key(&caller.tenant, new, max).await?;
     let data = CreatedScopedToken {
         info: show(made.record)?,
         token: made.secret.expose_secret().to_owned(),
