@@ -119,8 +119,9 @@ pub struct CreateScopedToken {
     /// Seconds until it expires, at most 86400; 3600 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_in_seconds: Option<i64>,
-    /// Some of `sandboxes:read`, `sandboxes:write` and `billing:read`; those
-    /// its maker's key has when absent.
+    /// Some of `sandboxes:read`, `sandboxes:create`, `sandboxes:exec`,
+    /// `sandboxes:write` and `billing:read`; those its maker's key has when
+    /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<String>>,
 }

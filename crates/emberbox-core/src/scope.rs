@@ -29,7 +29,11 @@ macro_rules! scopes {
 scopes! {
     /// See sandboxes and what belongs to them.
     SandboxesRead = "sandboxes:read";
-    /// Make, use, change and remove them.
+    /// Make them, and see them.
+    SandboxesCreate = "sandboxes:create";
+    /// Run commands in them and use their files, and see them.
+    SandboxesExec = "sandboxes:exec";
+    /// Make, use, change, remove and see them.
     SandboxesWrite = "sandboxes:write";
     /// Make templates and build them.
     TemplatesWrite = "templates:write";
@@ -41,6 +45,27 @@ scopes! {
     KeysWrite = "keys:write";
     /// Everything, of every tenant.
     Admin = "admin";
+}
+
+impl Scope {
+    /// What whoever has this one may do besides.
+    #[must_use]
+    pub fn includes(self) -> &'static [Self] {
+        match self {
+            Self::SandboxesWrite => &[
+                Self::SandboxesRead,
+                Self::SandboxesCreate,
+                Self::SandboxesExec,
+            ],
+            Self::SandboxesCreate | Self::SandboxesExec => &[Self::SandboxesRead],
+            Self::Admin => Self::ALL,
+            Self::SandboxesRead
+            | Self::TemplatesWrite
+            | Self::WorkspacesWrite
+            | Self::BillingRead
+            | Self::KeysWrite => &[],
+        }
+    }
 }
 
 impl fmt::Display for Scope {
@@ -63,9 +88,9 @@ impl FromStr for Scope {
     }
 }
 
-/// A set of scopes. [`Scope::Admin`] includes every other one.
+/// A set of scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Scopes(u8);
+pub struct Scopes(u16);
 
 impl Scopes {
     /// Everything of one tenant: what a key may do that was given no scopes.
@@ -74,16 +99,17 @@ impl Scopes {
     /// The operator's.
     pub const OPERATOR: Self = Self(Self::bit(Scope::Admin));
 
-    const EVERY_BIT: u8 = (1 << Scope::ALL.len()) - 1;
+    const EVERY_BIT: u16 = (1 << Scope::ALL.len()) - 1;
 
-    const fn bit(scope: Scope) -> u8 {
+    const fn bit(scope: Scope) -> u16 {
         1 << scope as u8
     }
 
     /// Whether this may be done.
     #[must_use]
     pub fn allow(self, scope: Scope) -> bool {
-        self.0 & (Self::bit(scope) | Self::bit(Scope::Admin)) != 0
+        self.iter()
+            .any(|own| own == scope || own.includes().contains(&scope))
     }
 
     /// Whether `other` allows all that this one does.

@@ -31,8 +31,8 @@ pub(super) enum Needs {
 const RULES: &[(&str, Needs, Needs)] = {
     use Needs::{AnyKey, WholeTenant};
     use Scope::{
-        Admin, BillingRead, KeysWrite, SandboxesRead, SandboxesWrite, TemplatesWrite,
-        WorkspacesWrite,
+        Admin, BillingRead, KeysWrite, SandboxesCreate, SandboxesExec, SandboxesRead,
+        SandboxesWrite, TemplatesWrite, WorkspacesWrite,
     };
     const fn of(scope: Scope) -> Needs {
         Needs::Scope(scope)
@@ -41,8 +41,8 @@ const RULES: &[(&str, Needs, Needs)] = {
         // A terminal is asked for with GET and is written to all the same.
         (
             "/sandboxes/{id}/terminal/stream",
-            of(SandboxesWrite),
-            of(SandboxesWrite),
+            of(SandboxesExec),
+            of(SandboxesExec),
         ),
         // Asks about a file, with POST.
         (
@@ -50,7 +50,37 @@ const RULES: &[(&str, Needs, Needs)] = {
             of(SandboxesRead),
             of(SandboxesRead),
         ),
-        ("/sandboxes", of(SandboxesRead), of(SandboxesWrite)),
+        ("/sandboxes/{id}/exec", of(SandboxesRead), of(SandboxesExec)),
+        (
+            "/sandboxes/{id}/files",
+            of(SandboxesRead),
+            of(SandboxesExec),
+        ),
+        (
+            "/sandboxes/{id}/exports",
+            of(SandboxesRead),
+            of(SandboxesExec),
+        ),
+        (
+            "/sandboxes/{id}/processes",
+            of(SandboxesRead),
+            of(SandboxesExec),
+        ),
+        (
+            "/sandboxes/{id}/commands",
+            of(SandboxesRead),
+            of(SandboxesExec),
+        ),
+        ("/sandboxes/{id}/code", of(SandboxesRead), of(SandboxesExec)),
+        (
+            "/sandboxes/{id}/terminal",
+            of(SandboxesRead),
+            of(SandboxesExec),
+        ),
+        ("/sandboxes/{id}", of(SandboxesRead), of(SandboxesWrite)),
+        // Makes one and runs a command in it.
+        ("/sandboxes/run", of(SandboxesRead), of(SandboxesWrite)),
+        ("/sandboxes", of(SandboxesRead), of(SandboxesCreate)),
         ("/bulk/sandboxes", of(SandboxesRead), of(SandboxesWrite)),
         ("/deployments", of(SandboxesRead), of(SandboxesWrite)),
         (

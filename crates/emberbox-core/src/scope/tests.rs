@@ -6,13 +6,51 @@ fn every_scope_has_its_name_and_its_bit() {
         assert_eq!(scope.as_str().parse(), Ok(scope));
         let alone: Scopes = [scope].into_iter().collect();
         for &other in Scope::ALL {
-            let allowed = scope == other || scope == Scope::Admin;
+            let allowed = scope == other || scope.includes().contains(&other);
             assert_eq!(alone.allow(other), allowed, "{scope} and {other}");
         }
         assert_eq!(alone.to_string().parse(), Ok(alone));
     }
     let unknown = "sandboxes:read root".parse::<Scopes>();
     assert_eq!(unknown, Err(UnknownScope("root".to_owned())));
+}
+
+#[test]
+fn what_is_included_includes_no_more() {
+    for &scope in Scope::ALL {
+        let alone: Scopes = [scope].into_iter().collect();
+        for included in scope.includes() {
+            let included: Scopes = included.includes().iter().copied().collect();
+            assert!(included.are_within(alone), "{scope}: [{included}]");
+        }
+    }
+}
+
+#[test]
+fn who_makes_or_uses_sandboxes_sees_them_and_no_more() {
+    use Scope::{SandboxesCreate, SandboxesExec, SandboxesRead, SandboxesWrite};
+    let cases = [
+        (SandboxesCreate, vec![SandboxesRead, SandboxesCreate]),
+        (SandboxesExec, vec![SandboxesRead, SandboxesExec]),
+        (
+            SandboxesWrite,
+            vec![
+                SandboxesRead,
+                SandboxesCreate,
+                SandboxesExec,
+                SandboxesWrite,
+            ],
+        ),
+    ];
+    for (scope, allowed) in cases {
+        let alone: Scopes = [scope].into_iter().collect();
+        let all: Vec<_> = { Scope::ALL }
+            .iter()
+            .copied()
+            .filter(|&other| alone.allow(other))
+            .collect();
+        assert_eq!(all, allowed, "{scope}");
+    }
 }
 
 #[test]

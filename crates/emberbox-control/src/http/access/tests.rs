@@ -44,8 +44,13 @@ fn what_needs_what() {
     let of = |scope| Some(Needs::Scope(scope));
     let cases = [
         ("GET", "/sandboxes", of(Scope::SandboxesRead)),
-        ("POST", "/sandboxes", of(Scope::SandboxesWrite)),
-        ("POST", "/sandboxes/{id}/exec", of(Scope::SandboxesWrite)),
+        ("POST", "/sandboxes", of(Scope::SandboxesCreate)),
+        ("POST", "/sandboxes/batch", of(Scope::SandboxesCreate)),
+        ("POST", "/sandboxes/run", of(Scope::SandboxesWrite)),
+        ("POST", "/sandboxes/{id}/exec", of(Scope::SandboxesExec)),
+        ("POST", "/sandboxes/{id}/files", of(Scope::SandboxesExec)),
+        ("DELETE", "/sandboxes/{id}", of(Scope::SandboxesWrite)),
+        ("POST", "/sandboxes/{id}/fork", of(Scope::SandboxesWrite)),
         (
             "GET",
             "/sandboxes/{id}/files/{*path}",
@@ -59,7 +64,7 @@ fn what_needs_what() {
         (
             "GET",
             "/sandboxes/{id}/terminal/stream",
-            of(Scope::SandboxesWrite),
+            of(Scope::SandboxesExec),
         ),
         ("DELETE", "/deployments/{id}", of(Scope::SandboxesWrite)),
         ("GET", "/whoami", Some(AnyKey)),

@@ -31,6 +31,8 @@ const LIFE_MAX_SEC: i64 = 24 * 3600;
 fn grantable() -> Scopes {
     [
         Scope::SandboxesRead,
+        Scope::SandboxesCreate,
+        Scope::SandboxesExec,
         Scope::SandboxesWrite,
         Scope::BillingRead,
     ]

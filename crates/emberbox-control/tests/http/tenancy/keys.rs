@@ -29,12 +29,12 @@ async fn a_key_does_what_its_scopes_say() {
         .await
         .ok(200);
     for (method, path, scope) in [
-        ("POST", "/sandboxes".to_owned(), "sandboxes:write"),
-        ("POST", format!("/sandboxes/{id}/exec"), "sandboxes:write"),
+        ("POST", "/sandboxes".to_owned(), "sandboxes:create"),
+        ("POST", format!("/sandboxes/{id}/exec"), "sandboxes:exec"),
         (
             "GET",
             format!("/sandboxes/{id}/terminal/stream"),
-            "sandboxes:write",
+            "sandboxes:exec",
         ),
         ("DELETE", format!("/sandboxes/{id}"), "sandboxes:write"),
         ("GET", "/usage".to_owned(), "billing:read"),
@@ -58,6 +58,47 @@ async fn a_key_does_what_its_scopes_say() {
     );
     let asked = rig.http.get(format!("{}{url}", rig.url));
     super::Reply::to(asked).await.refused(401, "UNAUTHORIZED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clients_scopes_make_and_use_sandboxes_and_no_more() {
+    let rig = Rig::new().await;
+    let operator = Who::operator(&rig);
+    let me = operator.get("/whoami").await.ok(200);
+    let token = json!({
+        "user_id": "ada", "workspace_id": me["data"]["default_workspace_id"],
+        "scopes": ["sandboxes:create", "sandboxes:exec"],
+    });
+    let made = operator.post("/tokens/scoped", token).await.ok(201);
+    let ada = operator.with(&made["data"]["token"]);
+    let id = ada.sandbox(json!({})).await;
+    let path = format!("/sandboxes/{id}");
+    ada.get(&format!("{path}/readiness")).await.ok(200);
+    let command = json!({"command": "true", "cwd": "/"});
+    let exec = format!("{path}/exec");
+    ada.post(&exec, command.clone()).await.ok(200);
+    for (path, body) in [
+        (format!("{path}/pause"), json!({})),
+        (format!("{path}/fork"), json!({})),
+        ("/sandboxes/run".to_owned(), command.clone()),
+    ] {
+        let refused = ada.post(&path, body).await;
+        refused.refused(403, "INSUFFICIENT_SCOPE");
+        let needed = &refused.body["error"]["details"]["scope"];
+        assert_eq!(needed, "sandboxes:write", "{path}");
+    }
+    ada.delete(&path).await.refused(403, "INSUFFICIENT_SCOPE");
+    let user = operator.give(json!({"scopes": ["sandboxes:exec"]})).await;
+    user.post(&exec, command).await.ok(200);
+    user.post("/sandboxes", json!({}))
+        .await
+        .refused(403, "INSUFFICIENT_SCOPE");
+    let maker = operator.give(json!({"scopes": ["sandboxes:create"]})).await;
+    maker.get(&path).await.ok(200);
+    maker
+        .post(&exec, json!({"command": "true"}))
+        .await
+        .refused(403, "INSUFFICIENT_SCOPE");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +257,13 @@ async fn a_token_is_one_end_users() {
     let made = operator.post("/tokens/scoped", token("ada")).await.ok(201);
     assert_eq!(
         made["data"]["scopes"],
-        json!(["sandboxes:read", "sandboxes:write", "billing:read"])
+        json!([
+            "sandboxes:read",
+            "sandboxes:create",
+            "sandboxes:exec",
+            "sandboxes:write",
+            "billing:read"
+        ])
     );
     assert!(text(&made["data"]["token"]).starts_with(text(&made["data"]["prefix"])));
     let ada = operator.with(&made["data"]["token"]);
