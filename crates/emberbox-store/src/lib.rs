@@ -16,6 +16,7 @@ mod credit;
 mod deployment;
 mod error;
 mod event;
+mod fresh;
 mod key;
 mod place;
 mod preview;

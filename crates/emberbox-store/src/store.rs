@@ -1,6 +1,7 @@
 //! Opening the database, and what must exist before the first request.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use emberbox_core::{Scopes, TenantId, UserId};
@@ -11,6 +12,7 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, Transaction};
 
 use crate::StoreError;
+use crate::fresh::Fresh;
 use crate::key::{self, KeyError, NewKey};
 use crate::tenant::{self, NewTenant, TenantError};
 
@@ -30,6 +32,7 @@ pub struct Store {
     /// fair where waiting for its lock is not.
     writer: SqlitePool,
     readers: SqlitePool,
+    fresh: Arc<Fresh>,
 }
 
 /// A tenant, as [`Store::bootstrap`] found or made it.
@@ -58,8 +61,14 @@ impl Store {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(BUSY)
             .foreign_keys(true);
+        let fresh = Arc::new(Fresh::default());
+        let idle = Arc::clone(&fresh);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            .after_release(move |_connection, _meta| {
+                idle.writes_are_over();
+                Box::pin(std::future::ready(Ok(true)))
+            })
             .connect_with(options.clone())
             .await?;
         sqlx::migrate!().run(&writer).await?;
@@ -67,7 +76,11 @@ impl Store {
             .max_connections(READERS)
             .connect_with(options)
             .await?;
-        Ok(Self { writer, readers })
+        Ok(Self {
+            writer,
+            readers,
+            fresh,
+        })
     }
 
     /// Makes the default tenant, its owner, workspace, project and first key
@@ -134,8 +147,15 @@ impl Store {
         &self.readers
     }
 
+    /// What was read since the last write.
+    pub(crate) fn fresh(&self) -> &Fresh {
+        &self.fresh
+    }
+
     pub(crate) async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        self.fresh.write_begins();
+        Ok(tx)
     }
 }
 

@@ -85,9 +85,19 @@ impl Store {
     /// Whom this secret speaks for, if it is a valid key's.
     pub async fn authenticate(&self, secret: &str) -> Result<Option<Caller>, StoreError> {
         let hash = hash(secret);
+        let read = self.read_caller(&hash);
+        let caller = self
+            .fresh()
+            .or_read(|kept| &mut kept.callers, hash.clone(), read)
+            .await?;
+        let still = |caller: &Caller| caller.ends.is_none_or(|ends| ends > time::now());
+        Ok(caller.filter(still))
+    }
+
+    async fn read_caller(&self, hash: &[u8]) -> Result<Option<Caller>, StoreError> {
         let row = select(
             "WHERE k.secret_sha256 = ?1 OR k.previous_sha256 = ?1",
-            |query| query.bind(hash.clone()),
+            |query| query.bind(hash.to_vec()),
         );
         let row = row.fetch_optional(self.readers()).await?;
         let Some(row) = row else { return Ok(None) };

@@ -8,11 +8,16 @@ use crate::{Store, StoreError};
 impl Store {
     /// The domain a tenant's previews are told under, if it has one.
     pub async fn preview_domain(&self, tenant: &TenantId) -> Result<Option<String>, StoreError> {
-        let domain: Option<Option<String>> =
-            sqlx::query_scalar("SELECT preview_domain FROM tenants WHERE id = ?")
+        let read = async {
+            let domain = sqlx::query_scalar("SELECT preview_domain FROM tenants WHERE id = ?")
                 .bind(tenant.as_str())
-                .fetch_optional(self.readers())
-                .await?;
+                .fetch_optional(self.readers());
+            Ok(domain.await?)
+        };
+        let domain = self
+            .fresh()
+            .or_read(|kept| &mut kept.preview_domains, tenant.clone(), read)
+            .await?;
         Ok(domain.flatten())
     }
 

@@ -39,7 +39,11 @@ impl Store {
         tenant: &TenantId,
         id: &SandboxId,
     ) -> Result<Option<SandboxRecord>, StoreError> {
-        let found = by_id(self.readers(), id.as_str()).await?;
+        let read = by_id(self.readers(), id.as_str());
+        let found = self
+            .fresh()
+            .or_read(|kept| &mut kept.sandboxes, id.clone(), read)
+            .await?;
         Ok(found.filter(|record| record.tenant == *tenant))
     }
 
