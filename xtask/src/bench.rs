@@ -18,6 +18,7 @@ use crate::engine::Kind;
 use crate::setup::{self, Product};
 
 mod build;
+mod api;
 mod burst;
 mod create;
 mod density;
@@ -87,6 +88,9 @@ benches! {
     /// Builds of templates: again with nothing changed, with the last step
     /// changed, packing beside `tar` and `mkfs.erofs`, and what templates share.
     Build(build::Build) = "build",
+    /// The control plane alone, on one core: GETs beside a bare handler, lists
+    /// of many sandboxes, creates.
+    Api(api::Api) = "api",
     /// Many sandboxes alive at once: whether all answer, and what they take.
     Density(density::Density) = "density",
     /// Other ways to run a command in a box of its own, side by side.
