@@ -99,6 +99,7 @@ pub fn router(control: Arc<Control>) -> Router {
                 .delete(workspaces::delete),
         )
         .route("/workspaces/{id}/sandboxes", get(workspaces::sandboxes))
+        .route("/workspaces/{id}/projects", get(projects::of_workspace))
         .route("/projects", get(projects::list).post(projects::create))
         .route(
             "/projects/{id}",

@@ -68,7 +68,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         tenancy::whoami, tenancy::preview_domain, tenancy::set_preview_domain,
         workspaces::list, workspaces::create, workspaces::get, workspaces::update,
         workspaces::delete, workspaces::sandboxes,
-        projects::list, projects::create, projects::get, projects::update, projects::delete,
+        projects::list, projects::of_workspace, projects::create, projects::get, projects::update, projects::delete,
         tenants::list, tenants::create, tenants::get, tenants::update, tenants::delete,
         tenants::users, tenants::create_user, tenants::remove_user,
         tenants::keys, tenants::create_key,

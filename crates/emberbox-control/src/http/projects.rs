@@ -49,6 +49,23 @@ pub(super) async fn list(
     Ok(Json(page.of(seen.map(show).collect())?))
 }
 
+/// List a workspace's projects
+#[utoipa::path(get, path = "/workspaces/{id}/projects", tag = "tenancy",
+    params(("id" = String, Path, description = "Workspace id"), PageQuery),
+    responses((status = 200, body = Page<Project>), (status = 404, body = ErrorResponse),
+        (status = 422, body = ErrorResponse)))]
+pub(super) async fn of_workspace(
+    State(control): State<Arc<Control>>,
+    Auth(caller): Auth,
+    PathText(id): PathText,
+    QueryString(page): QueryString<PageQuery>,
+) -> Result<Json<Page<Project>>, Failure> {
+    let known = workspaces::seen_by(&control, &caller, &id).await?;
+    let store = control.store();
+    let records = store.list_projects(&caller.tenant, Some(known.id)).await?;
+    Ok(Json(page.of(records.into_iter().map(show).collect())?))
+}
+
 /// Create a project; an external id that is known gives what has it
 #[utoipa::path(post, path = "/projects", tag = "tenancy", request_body = CreateProject,
     responses((status = 200, body = Reusable<Project>), (status = 201, body = Reusable<Project>),

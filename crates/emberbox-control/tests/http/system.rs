@@ -200,7 +200,7 @@ async fn every_documented_operation_is_served() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 159);
+    assert_eq!(operations, 160);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,6 +114,10 @@ async fn projects_are_made_found_changed_and_deleted() {
         .await
         .ok(200);
     assert_eq!(listed["data"].as_array().unwrap().len(), 2);
+    let path = format!("/workspaces/{}/projects", id(&lab));
+    assert_eq!(who.get(&path).await.ok(200)["data"], listed["data"]);
+    let nowhere = format!("/workspaces/{}/projects", uuid::Uuid::nil());
+    who.get(&nowhere).await.refused(404, "NOT_FOUND");
     let nowhere = json!({"name": "z", "workspace_id": uuid::Uuid::nil()});
     who.post("/projects", nowhere)
         .await
