@@ -17,8 +17,8 @@ use crate::demo::server::Server;
 use crate::engine::Kind;
 use crate::setup::{self, Product};
 
-mod build;
 mod api;
+mod build;
 mod burst;
 mod create;
 mod density;
