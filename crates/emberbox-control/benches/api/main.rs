@@ -49,10 +49,25 @@ const PACED: u32 = 5000;
 struct Figures {
     /// Whether who asks has a core of its own.
     own_core: bool,
-    get: Gets,
+    get: Option<Gets>,
     list: Vec<Lists>,
-    create: Creates,
-    paced: Paced,
+    create: Option<Creates>,
+    paced: Option<Paced>,
+}
+
+/// What is measured: what is named on the command line, or everything.
+struct Parts(Vec<String>);
+
+impl Parts {
+    fn named() -> Self {
+        // `cargo bench` says that it is one.
+        let named = std::env::args().skip(1).filter(|part| part != "--bench");
+        Self(named.collect())
+    }
+
+    fn has(&self, part: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|named| named == part)
+    }
 }
 
 /// Reading one sandbox beside a handler that only answers the same bytes.
@@ -87,12 +102,13 @@ struct Paced {
 
 fn main() {
     let own_core = cores::split();
+    let parts = Parts::named();
     let served = Served::start();
     let asking = std::thread::spawn({
         let served = served.clone();
         move || {
             cores::move_away();
-            ask::block_on(measure(own_core, &served))
+            ask::block_on(measure(own_core, &parts, &served))
         }
     });
     let figures = asking.join().unwrap();
@@ -100,14 +116,28 @@ fn main() {
     println!("{}", serde_json::to_string_pretty(&figures).unwrap());
 }
 
-async fn measure(own_core: bool, served: &Served) -> Figures {
-    Figures {
+async fn measure(own_core: bool, parts: &Parts, served: &Served) -> Figures {
+    let mut figures = Figures {
         own_core,
-        get: gets(served).await,
-        list: lists(served).await,
-        create: creates(served).await,
-        paced: paced(served).await,
+        get: None,
+        list: Vec::new(),
+        create: None,
+        paced: None,
+    };
+    if parts.has("get") {
+        figures.get = Some(gets(served).await);
     }
+    if parts.has("create") {
+        figures.create = Some(creates(served).await);
+    }
+    if parts.has("paced") {
+        figures.paced = Some(paced(served).await);
+    }
+    if parts.has("list") {
+        served.fill();
+        figures.list = lists(served).await;
+    }
+    figures
 }
 
 async fn gets(served: &Served) -> Gets {

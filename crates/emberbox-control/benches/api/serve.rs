@@ -81,7 +81,6 @@ impl Served {
             control.listens_on(address.port());
             let routes = router(Arc::clone(&control));
             tokio::spawn(serve(listener, routes, std::future::pending()));
-            fill(&store, &caller(&store, &lists).await).await;
             let sandbox = insert(&store, &caller(&store, &key).await, &new(0)).await;
             ready(&store, &sandbox).await;
             let sandbox = sandbox.id.to_string();
@@ -118,6 +117,19 @@ impl Served {
             axum::serve(listener, routes).await.unwrap();
         });
         address
+    }
+
+    /// Gives the tenant that lists its sandboxes.
+    pub(crate) fn fill(&self) {
+        let inner = Arc::clone(&self.inner);
+        let key = SecretString::from(self.list_key.clone());
+        let filled = std::thread::spawn(move || {
+            inner.runtime.block_on(async {
+                let caller = caller(&inner.store, &key).await;
+                fill(&inner.store, &caller).await;
+            });
+        });
+        filled.join().unwrap();
     }
 
     pub(crate) fn stop(self) {

@@ -16,6 +16,7 @@ mod browser;
 mod catalog;
 mod code;
 mod command_line;
+mod compatibility;
 mod crash;
 mod documents;
 mod every_call;
@@ -248,6 +249,10 @@ const TESTS: &[(&str, Test)] = &[
     (
         "official_client::python_streams_shows_and_deploys",
         official_client::streams_and_apps,
+    ),
+    (
+        "compatibility::every_method_of_the_client_does_what_is_published",
+        compatibility::holds,
     ),
     (
         "official_client::its_own_test_passes",

@@ -11,8 +11,8 @@ use crate::rig::api::Api;
 use crate::rig::server::Server;
 
 /// The newest version that is supported, and the oldest.
-const NEWEST: &str = "miosa==2.19.2";
-const OLDEST: &str = "miosa==1.0.0";
+pub(crate) const NEWEST: &str = "miosa==2.19.2";
+pub(crate) const OLDEST: &str = "miosa==1.0.0";
 
 /// What the scripts and the client's own tests need besides; the client has
 /// its WebSockets with the first.
@@ -111,6 +111,11 @@ fn works(api: &Api, package: &str, script: &str) {
     let said = output(command.args(["-c", script]));
     assert!(said.starts_with("all well"), "{package}: {said}");
     assert_eq!(api.live(), Vec::<String>::new());
+}
+
+/// What a script says with this version of the client.
+pub(crate) fn said(api: &Api, package: &str, script: &str) -> String {
+    output(python(&environment(package), api).args(["-c", script]))
 }
 
 /// An interpreter that has the client and knows the server.
