@@ -142,10 +142,6 @@ const TESTS: &[(&str, Test)] = &[
         documents::snapshots,
     ),
     (
-        "documents::every_command_of_templates_md_works_over_a_crash",
-        documents::templates,
-    ),
-    (
         "catalog::a_seeded_app_answers_at_once_and_makes_way",
         catalog::python,
     ),
@@ -251,10 +247,6 @@ const TESTS: &[(&str, Test)] = &[
         official_client::streams_and_apps,
     ),
     (
-        "compatibility::every_method_of_the_client_does_what_is_published",
-        compatibility::holds,
-    ),
-    (
         "official_client::its_own_test_passes",
         official_client::their_own_test,
     ),
@@ -283,6 +275,14 @@ const SLOW: &[(&str, Test)] = &[
     ("catalog::nextjs_is_opened", catalog::nextjs),
     ("catalog::streamlit_is_opened", catalog::streamlit),
     ("catalog::gradio_is_opened", catalog::gradio),
+    (
+        "documents::every_command_of_templates_md_works_over_a_crash",
+        documents::templates,
+    ),
+    (
+        "compatibility::every_method_of_the_client_does_what_is_published",
+        compatibility::holds,
+    ),
 ];
 
 fn main() -> ExitCode {
