@@ -62,9 +62,7 @@ async fn what_a_write_overtook_is_not_kept() {
 async fn nothing_is_told_for_long() {
     let (fresh, reads) = (Fresh::default(), Cell::new(0));
     assert_eq!(read(&fresh, &reads).await, 1);
-    let mut kept = fresh.kept.lock().unwrap();
-    kept.as_mut().unwrap().since -= AGE;
-    drop(kept);
+    fresh.kept.lock().unwrap().as_mut().unwrap().since -= AGE;
     assert_eq!(read(&fresh, &reads).await, 2);
 }
 
