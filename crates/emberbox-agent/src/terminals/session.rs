@@ -22,7 +22,7 @@ const DETACHED: Duration = Duration::from_secs(10 * 60);
 
 /// How long a shell may take to end when its terminal is closed: it saves its
 /// history then.
-const HANG_UP: Duration = Duration::from_millis(500);
+const HANG_UP: Duration = Duration::from_secs(3);
 
 /// How long the last output of a shell is offered to who looks.
 const LAST_WORDS: Duration = Duration::from_secs(5);
