@@ -82,6 +82,8 @@ pub(crate) fn started_when_asked(rig: &Rig) {
     let sandbox = Sandbox::with(&api, &body);
     assert_eq!(lifecycle(&sandbox)["status"], "not_started");
     let path = sandbox.at("/template/start");
+    // An image of the template's own brings a starter.
+    sandbox.say("rm -f /workspace/main.py");
     // Without its file it cannot be started, and the log says why.
     let error = api
         .post(&path, &json!({}))

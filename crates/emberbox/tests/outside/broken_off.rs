@@ -132,7 +132,8 @@ pub(crate) fn during_exec(rig: &Rig) {
 
 pub(crate) fn during_create(rig: &Rig) {
     let api = rig.api();
-    let body = json!({ "timeout_sec": 3600, "name": "left alone" }).to_string();
+    // Of a size that has no seed: one that has is ready before it is left.
+    let body = json!({ "timeout_sec": 3600, "name": "left alone", "memory_mb": 640 }).to_string();
     let connection = Raw::post(
         &api,
         &Request {
