@@ -247,6 +247,10 @@ const TESTS: &[(&str, Test)] = &[
         official_client::streams_and_apps,
     ),
     (
+        "compatibility::every_method_of_the_client_does_what_is_published",
+        compatibility::holds,
+    ),
+    (
         "official_client::its_own_test_passes",
         official_client::their_own_test,
     ),
@@ -278,10 +282,6 @@ const SLOW: &[(&str, Test)] = &[
     (
         "documents::every_command_of_templates_md_works_over_a_crash",
         documents::templates,
-    ),
-    (
-        "compatibility::every_method_of_the_client_does_what_is_published",
-        compatibility::holds,
     ),
 ];
 
