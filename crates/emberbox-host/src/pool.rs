@@ -11,7 +11,9 @@
 //! ```
 //!
 //! The first of each kind run while they wait, so that a claim does not have
-//! to wait for a machine that comes to itself; the others stand still.
+//! to wait for a machine that comes to itself; the others stand still, and so
+//! do all that have an app in them: it would be some tenant's code that runs
+//! for nobody.
 //!
 //! Invariants: a VM is leased to one at a time and claimed once; an empty pool
 //! makes nobody wait; whoever waits for a VM that has to be restored goes
@@ -95,8 +97,8 @@ pub(crate) struct Ready {
     /// Of the images it was made from.
     pub(crate) digest: String,
     pub(crate) handle: Handle,
-    /// Whether it runs while it waits.
-    pub(crate) awake: bool,
+    /// Whether it shall run once it is among the first, and does not yet.
+    pub(crate) sleeps: bool,
 }
 
 impl Pool {
@@ -268,10 +270,10 @@ impl Pool {
         let waiting = state.idle.values_mut();
         let sleepers = waiting
             .flat_map(|ready| ready.iter_mut().take(first))
-            .filter(|ready| !ready.awake);
+            .filter(|ready| ready.sleeps);
         let mut handles = Vec::new();
         for ready in sleepers {
-            ready.awake = true;
+            ready.sleeps = false;
             handles.push(ready.handle.clone());
         }
         handles

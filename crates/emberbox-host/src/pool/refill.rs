@@ -116,7 +116,7 @@ impl Host {
             vm,
             digest: images.digest,
             handle: handle.clone(),
-            awake: false,
+            sleeps: images.app.is_none(),
         };
         if !self.pool().put(kind, ready, started.elapsed()) {
             handle.destroy().await;
