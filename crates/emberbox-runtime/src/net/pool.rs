@@ -175,12 +175,35 @@ impl SlotPool {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let made = shared.make().await;
-            // Whoever asked has gone: the next one is served by it.
-            if let Err(Ok(slot)) = answer.send(made) {
-                shared.lock().idle.push_back(slot);
-            }
+            // Nobody may be there any more to take it.
+            let _ = answer.send(made.map(|slot| Offer {
+                slot: Some(slot),
+                shared,
+            }));
         });
-        made.await.unwrap_or(Err(NetError::Closed))
+        let offer = made.await.unwrap_or(Err(NetError::Closed))?;
+        Ok(offer.accept())
+    }
+}
+
+/// A slot that was made for somebody. Not accepted, because they have gone
+/// before it was sent or before they looked, it serves the next one.
+struct Offer {
+    slot: Option<Arc<Slot>>,
+    shared: Arc<Shared>,
+}
+
+impl Offer {
+    fn accept(mut self) -> Arc<Slot> {
+        self.slot.take().expect("a slot is accepted once")
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.shared.lock().idle.push_back(slot);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,9 @@ use tokio::io::unix::AsyncFd;
 /// The header the TAP puts before every frame (virtio_net_hdr).
 const VNET_HEADER: usize = 10;
 /// How long anything a guest waits for may take.
-const WITHIN: Duration = Duration::from_secs(10);
+const WITHIN: Duration = Duration::from_secs(30);
+/// How often it is looked for.
+const POLL: Duration = Duration::from_millis(1);
 
 const ETHERNET: usize = 14;
 const IP: usize = 20;
@@ -48,7 +51,7 @@ impl Guest {
         reason = "its successor is unsafe, for types that may close their descriptor; File does not"
     )]
     pub(crate) fn new(slot: &Slot) -> Self {
-        let tap = File::from(slot.open_tap().expect("the TAP opens"));
+        let tap = File::from(open_tap(slot));
         let interest = Interest::READABLE | Interest::WRITABLE;
         let tap = AsyncFd::with_interest(tap, interest).expect("a TAP can be polled");
         wait_for_queue(slot.name());
@@ -96,6 +99,20 @@ impl Guest {
         let read = |mut tap: &File| tap.read(&mut buffer);
         let length = self.tap.async_io(Interest::READABLE, read).await?;
         Ok(parse(&buffer[VNET_HEADER..length]))
+    }
+}
+
+/// A TAP has one owner. A process that another test is starting has the
+/// descriptors of this one until it is its own, those of a guest that was
+/// dropped included.
+fn open_tap(slot: &Slot) -> OwnedFd {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        match slot.open_tap() {
+            Ok(tap) => return tap,
+            Err(error) => assert!(Instant::now() < deadline, "the TAP opens: {error:?}"),
+        }
+        std::thread::sleep(POLL);
     }
 }
 
