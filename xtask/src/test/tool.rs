@@ -37,6 +37,12 @@ pub(super) fn missing() -> Vec<Requirement> {
             "tests pull base images from a real registry",
         ),
         (
+            has("valgrind", &["--version"]),
+            "valgrind",
+            "valgrind",
+            "a test counts the instructions of a create",
+        ),
+        (
             has("jq", &["--version"]),
             "jq",
             "jq",

@@ -9,8 +9,6 @@ use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 use tokio::time::sleep_until;
 
-use crate::milliseconds;
-
 /// A request that sends no body.
 pub(crate) fn get(path: &str, key: &str) -> Vec<u8> {
     request("GET", path, key, "")
@@ -36,6 +34,10 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, future)
+}
+
+pub(crate) fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
 }
 
 /// A connection that sends one request after the other.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use ask::{Asker, get, post};
+use ask::{Asker, get, milliseconds, post};
 use serve::{SANDBOXES, Served};
 
 /// Turns of each of the two servers whose rates are compared.
@@ -223,8 +223,4 @@ fn of_creators(served: &Served) -> Vec<Vec<u8>> {
     let keys = served.creators.iter();
     keys.map(|key| post("/api/v1/sandboxes", key, "{}"))
         .collect()
-}
-
-fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
 }
