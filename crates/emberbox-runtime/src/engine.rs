@@ -86,6 +86,10 @@ pub trait Vm: Send + Sync + 'static {
     /// disk is the caller's to copy meanwhile. A failure leaves no file.
     async fn snapshot(&self, files: &SnapshotFiles) -> Result<(), EngineError>;
 
+    /// Finds out what [`Vm::checkpoint`] needs to know of a VM that runs, so that
+    /// it stands still for less. Not needed.
+    async fn ready_checkpoint(&self) {}
+
     /// Writes memory and devices of any paused VM into `files`: only the pages
     /// that are the VM's own, beside the seed they replace parts of. The VM
     /// stays paused and all its writes are in the scratch file, which is the

@@ -105,7 +105,9 @@ fn instructions(directory: &Path, creates: u32) -> Result<f64, Failed> {
         return Err(format!("valgrind: {}\n{said}", output.status).into());
     }
     let written = std::fs::read_to_string(profile)?;
-    let total = written.lines().find_map(|line| line.strip_prefix("totals: "));
+    let total = written
+        .lines()
+        .find_map(|line| line.strip_prefix("totals: "));
     Ok(total.ok_or("callgrind wrote no total")?.parse()?)
 }
 

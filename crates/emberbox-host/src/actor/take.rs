@@ -131,6 +131,7 @@ impl Parts {
         after: AfterSnapshot,
     ) -> Result<Duration, EngineError> {
         let vm = &*running.vm;
+        vm.ready_checkpoint().await;
         let mut timeline = Timeline::begin();
         let held = freeze(id, &running.guest).await;
         timeline.step("hold");

@@ -13,6 +13,7 @@ use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::json;
@@ -35,15 +36,11 @@ const MAX_MEMORY: u64 = 1 << 42;
 /// Writes the checkpoint of a VM whose vCPUs stand still. A failure may leave
 /// files.
 pub(super) async fn write(vm: &QemuVm, files: &CheckpointFiles) -> Result<(), EngineError> {
-    let (pid, dir, copy_to) = (
-        vm.charge.process.pid(),
-        vm.charge.place.dir.clone(),
-        files.clone(),
-    );
+    let mapping = mapping(vm).await?;
+    let (dir, copy_to) = (vm.charge.place.dir.clone(), files.clone());
     let memory = blocking("cannot save the guest's memory", move || {
-        let memory = memory_bytes(&dir)?;
-        save_base(pid, memory, &dir, &copy_to.base)?;
-        pages::save(pid, memory, &make(&copy_to.memory)?)
+        save_base(&mapping, &dir, &copy_to.base)?;
+        pages::save(&mapping, &make(&copy_to.memory)?)
     });
     // Both to their end, also if one fails: whoever cleans up after a failure
     // must not meet a file that the other makes later.
@@ -51,10 +48,21 @@ pub(super) async fn write(vm: &QemuVm, files: &CheckpointFiles) -> Result<(), En
     memory.and(devices)
 }
 
+/// Where the guest's memory is in the VMM. Found once: the kernel takes
+/// milliseconds to list what a QEMU has mapped.
+pub(super) async fn mapping(vm: &QemuVm) -> Result<Arc<Mapping>, EngineError> {
+    let find = || {
+        let (pid, dir) = (vm.charge.process.pid(), vm.charge.place.dir.clone());
+        blocking("cannot find the guest's memory", move || {
+            Mapping::find(pid, memory_bytes(&dir)?).map(Arc::new)
+        })
+    };
+    vm.mapping.get_or_try_init(find).await.cloned()
+}
+
 /// Puts the seed's memory, if there is one, beside the pages that replace
 /// parts of it.
-fn save_base(pid: i32, memory: u64, dir: &Path, base: &Path) -> io::Result<()> {
-    let mapping = Mapping::find(pid, memory)?;
+fn save_base(mapping: &Mapping, dir: &Path, base: &Path) -> io::Result<()> {
     match mapping.sharing() {
         Sharing::Shared => return Ok(()),
         Sharing::Private => {}

@@ -52,8 +52,8 @@ pub(super) struct Run {
 }
 
 /// Writes the pages of a stopped guest that are its own into `file`.
-pub(super) fn save(pid: i32, memory: u64, file: &File) -> io::Result<()> {
-    let mapping = Mapping::find(pid, memory)?;
+pub(super) fn save(mapping: &Mapping, file: &File) -> io::Result<()> {
+    let (pid, memory) = (mapping.pid, mapping.memory);
     match mapping.sharing() {
         Sharing::Private => {
             let runs = mapping.private_runs()?;

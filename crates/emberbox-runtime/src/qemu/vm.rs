@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::sleep;
 
 use super::args::CONSOLE_RING_KIB;
 use super::memory::SealedMemory;
+use super::pages::{self, Mapping};
 use super::qmp::{GuestFact, Qmp};
-use super::{CONTROL_SOCKET, checkpoint, pages};
+use super::{CONTROL_SOCKET, checkpoint};
 use crate::cgroup::CgroupTree;
 use crate::disk;
 use crate::engine::{
@@ -61,6 +62,7 @@ pub(super) struct QemuVm {
     pub(super) charge: Charge,
     pub(super) qmp: Qmp,
     memory: MemoryOrigin,
+    pub(super) mapping: OnceCell<Arc<Mapping>>,
     /// Whether somebody here wants the vCPUs to stand still. Held over the
     /// command: whoever stops and starts them takes turns.
     paused: tokio::sync::Mutex<bool>,
@@ -81,6 +83,7 @@ impl QemuVm {
             charge: Charge::new(place, process, cgroups),
             qmp,
             memory,
+            mapping: OnceCell::new(),
             paused: tokio::sync::Mutex::default(),
         });
         // A guest that went down while nobody watched.
@@ -228,6 +231,11 @@ impl Vm for QemuVm {
             remove_file(&files.state)?;
         }
         saved
+    }
+
+    async fn ready_checkpoint(&self) {
+        // The checkpoint itself says what is wrong.
+        let _ = checkpoint::mapping(self).await;
     }
 
     async fn checkpoint(&self, files: &CheckpointFiles) -> Result<(), EngineError> {

@@ -29,12 +29,13 @@ pub(in crate::qemu) enum Sharing {
     Shared,
 }
 
-/// Guest memory as a VMM maps it, from its first byte to its last.
+/// Guest memory as a VMM maps it, from its first byte to its last. It stays
+/// there for as long as the VMM lives.
 #[derive(Debug)]
 pub(in crate::qemu) struct Mapping {
-    pid: i32,
+    pub(super) pid: i32,
     start: u64,
-    memory: u64,
+    pub(super) memory: u64,
     sharing: Sharing,
     /// The name of its first part under `/proc/PID/map_files`.
     first: String,
@@ -87,7 +88,9 @@ impl Mapping {
 
     /// The file behind it.
     pub(in crate::qemu) fn open(&self) -> io::Result<File> {
-        File::open(format!("/proc/{}/map_files/{}", self.pid, self.first))
+        // The kernel may have cut it since.
+        let Self { pid, first, .. } = Self::find(self.pid, self.memory)?;
+        File::open(format!("/proc/{pid}/map_files/{first}"))
     }
 
     /// Where a page is in the process.
