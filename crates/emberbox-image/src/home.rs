@@ -118,6 +118,11 @@ impl Home {
         self.root.join("fetch")
     }
 
+    /// Which files of images were read and found to be whole.
+    pub(crate) fn verified(&self) -> PathBuf {
+        self.root.join("verified.json")
+    }
+
     /// Where builds of templates work; what is here is of one that goes on.
     #[must_use]
     pub fn builds(&self) -> PathBuf {

@@ -100,10 +100,10 @@ impl Artifacts {
     ) -> Result<Self, ImageError> {
         sweep(&home.fetch())?;
         Ok(Self {
+            known: Arc::new(Known::open(&home)),
             home,
             source,
             max_bytes,
-            known: Arc::default(),
             described: Mutex::default(),
             turns: Turns::default(),
             uses: Arc::default(),
@@ -254,7 +254,7 @@ impl Artifacts {
 
     /// Whether an image is here and nothing of it has to be read to know that
     /// it is as it should be.
-    fn is_known_whole(&self, image: &str) -> Result<bool, ImageError> {
+    pub(super) fn is_known_whole(&self, image: &str) -> Result<bool, ImageError> {
         if template::images(&self.home, image)?.is_none() {
             return Ok(false);
         }

@@ -1,24 +1,41 @@
 //! Files that were read and found to be what they should be.
 //!
-//! A file is read once in a process's life, and again when anything was done
-//! to it since.
+//! ```text
+//! HOME/verified.json   which, as they were then, in which boot of the machine
+//! ```
+//!
+//! A file is read once while the machine runs, whichever server of the home
+//! does it, and again when anything was done to it since. What a power cut took
+//! from a file does not show in its times: after a boot all are read again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Artifact, file};
+use crate::built;
+use crate::error::ImageError;
+use crate::home::Home;
+use crate::record::{read_json, to_json};
 
 /// Files that are remembered: more than a home's images have. Beyond, all are
 /// forgotten and read again.
 const MAX: usize = 4096;
 
+/// Serialises changes of the record.
+const LOCK: &str = "verified";
+
+/// Another one after each start of the machine (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// Tells one content of a file from another: writing, renaming and replacing
 /// change it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stamp {
     device: u64,
     inode: u64,
@@ -40,17 +57,61 @@ impl Stamp {
     }
 }
 
+/// A file as it was when it was read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Verified {
+    stamp: Stamp,
+    sha256: String,
+}
+
+/// What outlives a server.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    boot: String,
+    files: BTreeMap<PathBuf, Verified>,
+}
+
+/// A file this process knows.
+#[derive(Debug)]
+struct Found {
+    verified: Verified,
+    /// All there is to say of it; not of what another process read.
+    artifact: Option<Arc<Artifact>>,
+}
+
 /// What is known of files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Known {
-    files: Mutex<HashMap<PathBuf, (Stamp, Arc<Artifact>)>>,
+    home: Home,
+    files: Mutex<HashMap<PathBuf, Found>>,
 }
 
 impl Known {
+    /// With what was found in this boot of the machine. Blocks.
+    pub(super) fn open(home: &Home) -> Self {
+        let files = match recorded(home) {
+            Ok(Some(record)) => record.files,
+            Ok(None) => BTreeMap::new(),
+            Err(error) => {
+                tracing::warn!(%error, "which files were read is not known; they are read again");
+                BTreeMap::new()
+            }
+        };
+        let found = files.into_iter().map(|(path, verified)| {
+            let artifact = None;
+            (path, Found { verified, artifact })
+        });
+        Self {
+            home: home.clone(),
+            files: Mutex::new(found.collect()),
+        }
+    }
+
     /// Describes a file, or says what is known of it. Blocks.
     pub(super) fn describe(&self, path: &Path, name: &str) -> io::Result<Arc<Artifact>> {
         let stamp = Stamp::of(path)?;
-        if let Some(known) = self.find(path, stamp)
+        let known = self.find(path, stamp, |found| found.artifact.clone());
+        if let Some(Some(known)) = known
             && known.path == name
         {
             return Ok(known);
@@ -89,21 +150,73 @@ impl Known {
     }
 
     fn knows(&self, path: &Path, stamp: Stamp, artifact: &Artifact) -> bool {
-        self.find(path, stamp)
-            .is_some_and(|known| known.sha256 == artifact.sha256)
+        self.find(path, stamp, |found| {
+            found.verified.sha256 == artifact.sha256
+        })
+        .unwrap_or(false)
     }
 
-    fn find(&self, path: &Path, stamp: Stamp) -> Option<Arc<Artifact>> {
+    fn find<T>(&self, path: &Path, stamp: Stamp, say: impl FnOnce(&Found) -> T) -> Option<T> {
         let files = self.files.lock().expect("no panic while it is held");
-        let (then, artifact) = files.get(path)?;
-        (*then == stamp).then(|| Arc::clone(artifact))
+        let found = files.get(path)?;
+        (found.verified.stamp == stamp).then(|| say(found))
     }
 
     fn keep(&self, path: &Path, stamp: Stamp, artifact: &Arc<Artifact>) {
-        let mut files = self.files.lock().expect("no panic while it is held");
-        if files.len() >= MAX {
-            files.clear();
+        let verified = Verified {
+            stamp,
+            sha256: artifact.sha256.clone(),
+        };
+        {
+            let mut files = self.files.lock().expect("no panic while it is held");
+            if files.len() >= MAX {
+                files.clear();
+            }
+            let found = Found {
+                verified: verified.clone(),
+                artifact: Some(Arc::clone(artifact)),
+            };
+            files.insert(path.to_owned(), found);
         }
-        files.insert(path.to_owned(), (stamp, Arc::clone(artifact)));
+        // Without it the next server reads the file again.
+        if let Err(error) = self.record(path, verified) {
+            tracing::warn!(%error, "that a file was read is not recorded");
+        }
     }
+
+    fn record(&self, path: &Path, verified: Verified) -> Result<(), ImageError> {
+        let _lock = self.home.lock(LOCK)?;
+        let mut record = match recorded(&self.home) {
+            Ok(Some(record)) => record,
+            Ok(None) | Err(ImageError::Damaged { .. }) => Record {
+                boot: boot()?,
+                files: BTreeMap::new(),
+            },
+            Err(error) => return Err(error),
+        };
+        // Files that went or changed are nothing to remember.
+        let is_as_it_was = |path: &PathBuf, then: &mut Verified| {
+            Stamp::of(path).is_ok_and(|stamp| stamp == then.stamp)
+        };
+        record.files.retain(is_as_it_was);
+        if record.files.len() >= MAX {
+            record.files.clear();
+        }
+        record.files.insert(path.to_owned(), verified);
+        built::write(&self.home.verified(), &to_json(&record))
+    }
+}
+
+/// What was found in this boot of the machine.
+fn recorded(home: &Home) -> Result<Option<Record>, ImageError> {
+    let Some(record) = read_json::<Record>(&home.verified())? else {
+        return Ok(None);
+    };
+    Ok((record.boot == boot()?).then_some(record))
+}
+
+fn boot() -> Result<String, ImageError> {
+    let path = Path::new(BOOT_ID);
+    let id = fs::read_to_string(path).map_err(ImageError::io("read", path))?;
+    Ok(id.trim().to_owned())
 }

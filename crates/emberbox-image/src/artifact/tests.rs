@@ -81,7 +81,7 @@ impl Host {
         template::images(&self.home, image).unwrap().is_some()
     }
 
-    /// Every file below, but for locks, with its content.
+    /// Every file below, with its content, but for locks and what was read.
     fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         let mut directories = vec![self.dir.path().to_owned()];
@@ -92,7 +92,7 @@ impl Host {
                 let name = name.to_string_lossy().into_owned();
                 if path.is_dir() {
                     directories.push(path);
-                } else if !name.starts_with("locks") {
+                } else if !name.starts_with("locks") && path != self.home.verified() {
                     files.insert(name, fs::read(&path).unwrap());
                 }
             }
@@ -399,6 +399,40 @@ async fn what_is_damaged_on_disk_is_fetched_again_or_refused() {
         let error = artifacts.ensure(&image.name).await.unwrap_err();
         assert!(matches!(error, ArtifactError::NoSource(_)), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_server_read_the_next_need_not_read() {
+    let (store, a, image) = published().await;
+    let b = Host::empty();
+    let fetching = b.artifacts(Some(store.source()));
+    fetching.ensure(&image.name).await.unwrap().unwrap();
+    let next = |host: &Host| host.artifacts(None);
+    let is_known = |host: &Host| next(host).is_known_whole(&image.name).unwrap();
+    assert!(is_known(&a), "it was read when it was published");
+    assert!(is_known(&b), "it was read when it was fetched");
+
+    // Not if anything was done to a file since, were it nothing in the end.
+    let base = a.home.rootfs().join("base.erofs");
+    flip_a_byte(&base, 9);
+    assert!(!is_known(&a));
+    let error = next(&a).ensure(&image.name).await.unwrap_err();
+    assert!(matches!(error, ArtifactError::NoSource(_)), "{error}");
+    flip_a_byte(&base, 9);
+    assert!(!is_known(&a));
+
+    // Nor if the machine was started anew, or what is recorded is no record.
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    for (now, then) in [(boot.trim(), "another boot"), ("{", "")] {
+        next(&a).ensure(&image.name).await.unwrap().unwrap();
+        assert!(is_known(&a), "{then}");
+        let record = fs::read_to_string(a.home.verified()).unwrap();
+        assert!(record.contains(now), "{record}");
+        fs::write(a.home.verified(), record.replacen(now, then, 1)).unwrap();
+        assert!(!is_known(&a), "{then}");
+    }
+    next(&a).ensure(&image.name).await.unwrap().unwrap();
+    assert!(is_known(&a));
 }
 
 #[tokio::test(flavor = "multi_thread")]
