@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::report::{Bound, Findings, Target};
 use super::{Measure, ON_DEMAND, how, id_of, milliseconds, served, tool};
-use crate::command::{self, cargo, root};
+use crate::build::example;
+use crate::command;
 use crate::demo::api::Api;
 use crate::setup::Product;
 
@@ -131,11 +132,7 @@ impl Build {
     /// An archive made a layer, beside its files unpacked and packed by hand.
     fn pack(&self, found: &mut Findings) -> Result<()> {
         tool::install(&[("mkfs.erofs", "erofs-utils", "packs by hand")])?;
-        command::run(
-            cargo()
-                .args(["build", "--release", "--package", "emberbox-image"])
-                .args(["--example", "pack"]),
-        )?;
+        let program = example("emberbox-image", "pack")?;
         let directory = tempfile::tempdir().context("cannot make a directory")?;
         let archive = directory.path().join("archive.tar");
         command::run(
@@ -155,8 +152,7 @@ impl Build {
                 &directory.path().join(format!("hand-{turn}")),
             )?);
             let home = directory.path().join(format!("home-{turn}"));
-            let program = root().join("target/release/examples/pack");
-            let output = Command::new(program).arg(&home).arg(&archive).output()?;
+            let output = Command::new(&program).arg(&home).arg(&archive).output()?;
             ensure!(
                 output.status.success(),
                 "{}",
