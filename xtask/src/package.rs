@@ -51,20 +51,6 @@ pub(crate) fn install(missing: &[Requirement]) -> Result<()> {
     )
 }
 
-/// Refreshes the package lists when there are none at all, as in a new
-/// container: the guest kernel and the base template come from them too.
-pub(crate) fn ensure_lists() -> Result<()> {
-    let listed = std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|entries| {
-        entries
-            .flatten()
-            .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
-    });
-    if listed || !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    command::run(apt_get().arg("update"))
-}
-
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command.arg("-q").env("DEBIAN_FRONTEND", "noninteractive");

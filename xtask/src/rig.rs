@@ -7,6 +7,7 @@
 //! workspace, read-only ──9p──────▶ the same path
 //! EMBERBOX_HOME, read-only ──9p──▶ the same path, changes go to its own disk
 //! a temporary directory ──9p─────▶ /rig: the command in, output and results out
+//! sources, authorities ──copied──▶ the same paths
 //! ```
 //!
 //! Invariant: nothing outlives the run but the cached image: its disk is a
@@ -49,6 +50,15 @@ const PASSED_ON: [&str; 4] = [
     "EMBERBOX_REQUIRE_VMS",
     "EMBERBOX_LOG",
     "RUST_LOG",
+];
+
+/// What the images in the home were named after, besides what is in them: another
+/// machine would make its own anew.
+const IDENTITY: [&str; 4] = [
+    "/etc/os-release",
+    "/etc/apt/sources.list",
+    "/etc/apt/sources.list.d",
+    "/usr/local/share/ca-certificates",
 ];
 
 /// A guest in an emulated machine boots in half a minute, on a busy one in
@@ -142,6 +152,7 @@ impl Shared {
             .context("cannot make the rig's directory")?;
         fs::create_dir(run.path().join("results"))?;
         fs::create_dir(run.path().join("programs"))?;
+        copy_identity(&run.path().join("machine"))?;
         let home = std::env::var_os("EMBERBOX_HOME");
         let home = home.map_or_else(|| PathBuf::from("/var/lib/emberbox"), PathBuf::from);
         let mut programs = Vec::new();
@@ -268,6 +279,26 @@ fn sweep() -> Result<()> {
                 .with_context(|| format!("cannot remove {}", entry.path().display()))?;
         }
     }
+    Ok(())
+}
+
+/// Copies what is there of [`IDENTITY`] into a new directory, below its own paths.
+fn copy_identity(to: &Path) -> Result<()> {
+    fs::create_dir(to)?;
+    let mut copy = Command::new("cp");
+    copy.args([
+        "--recursive",
+        "--dereference",
+        "--parents",
+        "--target-directory",
+    ]);
+    copy.arg(to);
+    copy.args(IDENTITY.iter().filter(|path| Path::new(path).exists()));
+    let status = copy.status().context("cannot run cp")?;
+    ensure!(
+        status.success(),
+        "cannot copy what this machine is: {status}"
+    );
     Ok(())
 }
 

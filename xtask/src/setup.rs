@@ -67,7 +67,6 @@ fn prepare(built: Built, engine: EngineSettings) -> Result<Product> {
             .collect::<Vec<_>>()
             .join(" ")
     );
-    package::ensure_lists()?;
     engine.with_settings(&binary, &["setup", "--trust-host-ca"], command::run)?;
     Ok(Product {
         binary,

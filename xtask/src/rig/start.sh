@@ -18,6 +18,10 @@ ip route add default via 10.0.2.2
 echo nameserver 10.0.2.3 > /etc/resolv.conf
 hostname rig
 
+# The machine that made the images in the home, as far as it shows in their names.
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d
+cp -r /rig/machine/. /
+
 share=trans=virtio,version=9p2000.L,msize=512000,ro,cache=loose
 mkdir -p @WORKSPACE@ @HOME@ /programs /home-below /home-above/upper /home-above/work
 mount -t 9p -o $share programs /programs
