@@ -31,7 +31,7 @@ use crate::engine::{
     BootPurpose, Capabilities, Capability, CheckpointFiles, Engine, EngineDescription, EngineError,
     SnapshotFiles, Vm, VmPlace, VmSpec,
 };
-use crate::jail::{Access, Confinement, JailSpec, Launcher, ShownFile};
+use crate::jail::{Access, Confinement, DESCRIPTORS, JailSpec, Launcher, ShownFile};
 use crate::vmm::{self, Launch, NETNS_FD, PID_FILE};
 
 mod api;
@@ -304,6 +304,9 @@ impl Firecracker {
             ("--gid", uid),
             ("--chroot-base-dir", shown_path(root.base())),
             ("--resource-limit", format!("fsize={file_size}")),
+            // Its own default is more than the jail has left it, which only
+            // CAP_SYS_RESOURCE could raise.
+            ("--resource-limit", format!("no-file={DESCRIPTORS}")),
         ]
         .into_iter()
         .flat_map(|(name, value)| [name.to_owned(), value])

@@ -36,6 +36,10 @@ mod shown;
 /// The name (`argv[0]`) under which an executable is to become the jail.
 pub const ARG0: &str = "emberbox-jail";
 
+/// How many descriptors a VMM may have: one per device and connection, and some
+/// for its own.
+pub(crate) const DESCRIPTORS: u64 = 1024;
+
 /// Exit code of a jail that could not be built.
 const FAILED: i32 = 127;
 

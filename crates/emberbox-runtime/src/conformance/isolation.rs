@@ -7,6 +7,7 @@ use emberbox_guest::client::ClientError;
 use emberbox_guest::{ExecSpec, GuestErrorCode, PORT};
 
 use super::{Fixture, Outcome, check, failed};
+use crate::jail::DESCRIPTORS;
 use crate::net::GATEWAY_ADDRESS;
 
 /// Addresses no guest may reach, whatever the host's network is: metadata
@@ -19,7 +20,8 @@ const FORBIDDEN: [&str; 5] = [
     "172.16.0.1",
 ];
 
-/// Seen from outside: user, privileges, namespaces, system call filter, root.
+/// Seen from outside: user, privileges, limit, namespaces, system call filter,
+/// root.
 pub(super) async fn the_vmm_is_jailed(fixture: &Fixture) -> Outcome {
     let guest = fixture.restored("jailed").await?;
     let pid = guest.vm.pid();
@@ -38,6 +40,16 @@ pub(super) async fn the_vmm_is_jailed(fixture: &Fixture) -> Outcome {
             format!("no {line:?} in {status}")
         })?;
     }
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(failed)?;
+    let descriptors = DESCRIPTORS.to_string();
+    let limited = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .is_some_and(|line| {
+            let [soft, hard] = [&descriptors; 2];
+            line.split_whitespace().take(2).eq([soft, hard])
+        });
+    check(limited, || format!("other limits: {limits}"))?;
     for namespace in ["net", "mnt", "pid", "ipc", "uts"] {
         let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{namespace}"));
         let (theirs, ours) = (

@@ -18,7 +18,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, chdir, chroot, pivot_root, setgroups, setresgid, setresuid, setsid};
 
-use super::{Confinement, JailError, JailSpec, shown, step};
+use super::{Confinement, DESCRIPTORS, JailError, JailSpec, shown, step};
 
 /// System directories a dynamically linked VMM reads: libraries and firmware.
 const SYSTEM: [&str; 5] = ["usr", "lib", "lib64", "bin", "etc/ld.so.cache"];
@@ -65,7 +65,7 @@ pub(super) fn confine_and_exec(spec: &JailSpec) -> Result<(), JailError> {
     step("limit core files", setrlimit(Resource::RLIMIT_CORE, 0, 0))?;
     step(
         "limit descriptors",
-        setrlimit(Resource::RLIMIT_NOFILE, 1024, 1024),
+        setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS),
     )?;
     if let Confinement::Complete { uid, .. } = spec.confinement {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));

@@ -96,7 +96,7 @@ pub(super) struct DataDirFacts {
 
 /// What a server does that only these allow, with their numbers in
 /// capability.h; the systemd unit grants exactly these.
-const CAPABILITIES: [(u32, &str); 12] = [
+const CAPABILITIES: [(u32, &str); 11] = [
     (0, "CAP_CHOWN"),
     (1, "CAP_DAC_OVERRIDE"),
     (3, "CAP_FOWNER"),
@@ -107,7 +107,6 @@ const CAPABILITIES: [(u32, &str); 12] = [
     (18, "CAP_SYS_CHROOT"),
     (19, "CAP_SYS_PTRACE"),
     (21, "CAP_SYS_ADMIN"),
-    (24, "CAP_SYS_RESOURCE"),
     (27, "CAP_MKNOD"),
 ];
 
