@@ -20,12 +20,14 @@ mod engine;
 mod fuzz;
 mod openapi;
 mod package;
+mod patience;
 mod rig;
 mod setup;
 mod test;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Build, set up, show and check Emberbox.
@@ -63,7 +65,18 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().task {
+    let task = Arguments::parse().task;
+    match patience::read().and_then(|()| run(task)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
         Task::Build => build::release().map(|_| ()),
         Task::Setup => setup::run().map(|_| ()),
         Task::Demo(arguments) => demo::run(&arguments),
@@ -71,18 +84,9 @@ fn main() -> ExitCode {
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Ci => ci::run(),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
-        Task::Rig(arguments) => match rig::run(&arguments) {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
+        Task::Rig(arguments) => return rig::run(&arguments),
         Task::Openapi => openapi::write(),
         Task::Bench(arguments) => bench::run(&arguments),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

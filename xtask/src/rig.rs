@@ -27,7 +27,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::root;
 use crate::package::{self, Requirement};
-use crate::{build, engine};
+use crate::{build, engine, patience};
 
 mod image;
 
@@ -64,6 +64,9 @@ const IDENTITY: [&str; 4] = [
 /// A guest in an emulated machine boots in half a minute, on a busy one in
 /// several.
 const PROBE_TIMEOUT_SEC: u16 = 300;
+
+/// For everything else that is waited for there.
+const PATIENCE: u8 = 10;
 
 /// The longest tag a 9p share may have is 31 bytes; these are ours.
 const RUN_TAG: &str = "rig";
@@ -196,6 +199,7 @@ impl Shared {
         let built = built.unwrap_or_else(|| workspace.join("target/release/emberbox"));
         exports += &format!("export {}={}\n", build::BUILT, quoted(&built)?);
         exports += &format!("export {}={PROBE_TIMEOUT_SEC}\n", engine::PROBE_TIMEOUT);
+        exports += &format!("export {}={PATIENCE}\n", patience::FACTOR);
         let words = arguments.command.iter().map(|word| quote(word));
         let words: Vec<_> = words.collect::<Result<_>>()?;
         script = script

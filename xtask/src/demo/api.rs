@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::Response;
 
+use crate::patience::patience;
+
 /// Longest any single call may take: an exec may run 30 s, and a first boot on
 /// a loaded machine without hardware virtualisation takes a few more.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -78,7 +80,7 @@ impl Api {
     pub(crate) fn new(url: &str, key: &str) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(CALL_TIMEOUT))
+            .timeout_global(Some(patience(CALL_TIMEOUT)))
             // The server is on this machine, whatever the environment says.
             .proxy(None)
             .build()
@@ -119,7 +121,7 @@ impl Api {
 
     /// Waits until so many VMs of this shape are prepared.
     pub(crate) fn wait_prepared(&self, shape: &str, count: usize) -> Result<()> {
-        let deadline = Instant::now() + PREPARED_DEADLINE;
+        let deadline = Instant::now() + patience(PREPARED_DEADLINE);
         loop {
             let prepared = self.prepared(shape)?;
             if prepared >= count {

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use procfs::process;
 
 use crate::command;
+use crate::patience::patience;
 
 /// Longest until the kernel has taken a deleted namespace and its links apart.
 const GONE_DEADLINE: Duration = Duration::from_secs(10);
@@ -71,7 +72,7 @@ impl Owned {
 
     /// Fails with everything that is still there though the server has ended.
     pub(crate) fn check(&self, directory: &Path) -> Result<()> {
-        let deadline = Instant::now() + GONE_DEADLINE;
+        let deadline = Instant::now() + patience(GONE_DEADLINE);
         loop {
             let left = self.left(directory)?;
             if left.is_empty() {

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::api::Api;
 use super::report::Report;
 use super::server::Server;
+use crate::patience::patience;
 
 /// Counts in its memory and says how far it is when it is asked.
 const COUNTER: &str = "\
@@ -104,7 +105,7 @@ fn count(api: &Api, sandbox: &str, pid: &str) -> Result<u64> {
 }
 
 fn reaches(api: &Api, sandbox: &str, pid: &str, least: u64) -> Result<()> {
-    let deadline = Instant::now() + COUNTS;
+    let deadline = Instant::now() + patience(COUNTS);
     loop {
         let now = count(api, sandbox, pid)?;
         if now >= least {

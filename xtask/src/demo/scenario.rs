@@ -10,6 +10,7 @@ use super::leak::Owned;
 use super::report::Report;
 use super::server::Server;
 use super::{memory, terminal};
+use crate::patience::patience;
 
 /// Most the clock of a guest may be away from ours: a restored guest that was
 /// not told the time is off by hours or days, a round trip is milliseconds.
@@ -167,7 +168,7 @@ fn readable(timing: &str) -> String {
 
 fn wait_until_ready(api: &Api, mut record: Value) -> Result<Value> {
     let id = id_of(&record)?;
-    let deadline = Instant::now() + READY_DEADLINE;
+    let deadline = Instant::now() + patience(READY_DEADLINE);
     while record["ready"] != true {
         ensure!(
             record["state"] == "provisioning" && Instant::now() < deadline,

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::api::Api;
+use crate::patience::patience;
 use crate::setup::Product;
 
 /// Longest until it listens: it adopts what runs and may boot a probe VM.
@@ -108,7 +109,7 @@ impl Server {
             child,
             url: String::new(),
         });
-        let deadline = Instant::now() + START_DEADLINE;
+        let deadline = Instant::now() + patience(START_DEADLINE);
         while Instant::now() < deadline {
             if let Some(status) = running
                 .child
@@ -124,7 +125,10 @@ impl Server {
             }
             thread::sleep(POLL);
         }
-        bail!("the server does not listen after {START_DEADLINE:?}")
+        bail!(
+            "the server does not listen after {:?}",
+            patience(START_DEADLINE)
+        )
     }
 
     /// Where it listens.
@@ -160,7 +164,7 @@ impl Server {
         };
         let pid = Pid::from_child(&running.child);
         kill_process(pid, Signal::TERM).context("cannot signal the server")?;
-        let deadline = Instant::now() + STOP_DEADLINE;
+        let deadline = Instant::now() + patience(STOP_DEADLINE);
         while Instant::now() < deadline {
             if let Some(status) = running
                 .child
@@ -173,7 +177,8 @@ impl Server {
         }
         running.child.kill().context("cannot kill the server")?;
         running.child.wait().context("cannot wait for the server")?;
-        bail!("the server did not end within {STOP_DEADLINE:?} of SIGTERM")
+        let waited = patience(STOP_DEADLINE);
+        bail!("the server did not end within {waited:?} of SIGTERM")
     }
 
     pub(crate) fn is_running(&self) -> bool {

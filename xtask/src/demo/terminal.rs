@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tungstenite::Message;
 
+use crate::patience::patience;
+
 /// Longest until what was typed is answered.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -26,7 +28,7 @@ pub(crate) fn converse(session: &Value, input: &str, expected: &str) -> Result<S
     let (mut socket, _response) =
         tungstenite::connect(address).context("cannot open the terminal's socket")?;
     socket.send(Message::binary(input.as_bytes().to_vec()))?;
-    let deadline = Instant::now() + ANSWER;
+    let deadline = Instant::now() + patience(ANSWER);
     let mut said = String::new();
     while !said.contains(expected) {
         if Instant::now() > deadline {

@@ -31,6 +31,11 @@ mount -t 9p -o $share home /home-below
 mount -t overlay -o lowerdir=/home-below,upperdir=/home-above/upper,workdir=/home-above/work \
     home @HOME@
 
+# What is copied, as memory into a snapshot, stays within one file system, and
+# takes none of the rig's memory.
+mkdir -p @HOME@/tmp
+export TMPDIR=@HOME@/tmp
+
 cd @WORKSPACE@
 @EXPORTS@
 @COMMAND@ < /dev/null > /rig/output 2>&1
