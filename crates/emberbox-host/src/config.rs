@@ -34,16 +34,12 @@ pub enum AcceleratorChoice {
     Tcg,
 }
 
-/// Whether [`EngineKind::Auto`] takes Firecracker where its probe passes. Not
-/// before its conformance suite and the demo have passed on a real KVM.
-pub const AUTO_TAKES_FIRECRACKER: bool = false;
-
 /// Which VMM an operator wants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
-    /// QEMU; Firecracker where it is installed and a probe VM of its own really
-    /// boots, once [`AUTO_TAKES_FIRECRACKER`].
+    /// Firecracker where it is installed and a probe VM of its own really boots,
+    /// else QEMU.
     #[default]
     Auto,
     /// QEMU.
@@ -203,9 +199,7 @@ pub(crate) async fn engine(
                 .await?
                 .map_err(HostError::NoFirecracker)
         }
-        (EngineKind::Auto, AcceleratorChoice::Auto | AcceleratorChoice::Kvm)
-            if AUTO_TAKES_FIRECRACKER =>
-        {
+        (EngineKind::Auto, AcceleratorChoice::Auto | AcceleratorChoice::Kvm) => {
             match firecracker_engine(config, instance, images).await? {
                 Ok(engine) => Ok(engine),
                 Err(reason) => {
@@ -214,7 +208,9 @@ pub(crate) async fn engine(
                 }
             }
         }
-        (EngineKind::Qemu | EngineKind::Auto, _) => qemu_engine(config, instance, images).await,
+        (EngineKind::Auto, AcceleratorChoice::Tcg) | (EngineKind::Qemu, _) => {
+            qemu_engine(config, instance, images).await
+        }
     }
 }
 

@@ -2,9 +2,6 @@
 
 use std::fmt::Write;
 
-use emberbox_host::EngineKind;
-use emberbox_host::config::AUTO_TAKES_FIRECRACKER;
-
 use super::facts::Facts;
 use super::report::{Chosen, Report};
 
@@ -111,20 +108,9 @@ fn engine(chosen: Option<&Chosen>) -> String {
 fn firecracker(facts: &Facts) -> String {
     let firecracker = &facts.firecracker;
     match &firecracker.version {
-        Some(version) if passed_over(facts) => format!(
-            "{version}: {}; auto does not take it before it has passed all tests on KVM: set \
-             engine.kind to firecracker to use it",
-            firecracker.reason
-        ),
         Some(version) => format!("{version}: {}", firecracker.reason),
         None => firecracker.reason.clone(),
     }
-}
-
-/// Whether Firecracker would do, and is not chosen all the same.
-fn passed_over(facts: &Facts) -> bool {
-    let usable = facts.firecracker.usable == Some(true);
-    usable && facts.engine_wanted == EngineKind::Auto && !AUTO_TAKES_FIRECRACKER
 }
 
 fn kvm(facts: &Facts) -> String {

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use emberbox_host::config::AUTO_TAKES_FIRECRACKER;
 use emberbox_host::{AcceleratorChoice, EngineKind, JailerChoice};
 
 use super::facts::{Facts, Program, QEMU};
@@ -67,8 +66,7 @@ impl Report {
 
 fn chosen(facts: &Facts) -> Option<Chosen> {
     match facts.engine_wanted {
-        EngineKind::Auto if AUTO_TAKES_FIRECRACKER => firecracker(facts).or_else(|| qemu(facts)),
-        EngineKind::Auto => qemu(facts),
+        EngineKind::Auto => firecracker(facts).or_else(|| qemu(facts)),
         EngineKind::Qemu => qemu(facts),
         EngineKind::Firecracker => firecracker(facts),
     }

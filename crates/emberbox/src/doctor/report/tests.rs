@@ -55,7 +55,7 @@ fn the_accelerator_follows_wish_and_verdict() {
 fn firecracker_is_taken_where_its_own_probe_says_so() {
     use EngineKind::{Auto, Firecracker, Qemu};
     let cases = [
-        (Auto, Some(true), Some("qemu")),
+        (Auto, Some(true), Some("firecracker")),
         (Auto, Some(false), Some("qemu")),
         (Auto, None, Some("qemu")),
         (Qemu, Some(true), Some("qemu")),
