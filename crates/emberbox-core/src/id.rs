@@ -150,6 +150,16 @@ id!(
     "build_"
 );
 
+impl VmId {
+    /// The sandbox that begins with this VM, if the VM was there first: so it
+    /// can have its name before anybody asks for a sandbox.
+    #[must_use]
+    pub fn own_sandbox(&self) -> SandboxId {
+        let ulid = &self.0[Self::PREFIX.len()..];
+        SandboxId(format!("{}{ulid}", SandboxId::PREFIX))
+    }
+}
+
 /// Length of a [`slug`], in characters.
 pub const SLUG_LEN: usize = 12;
 

@@ -148,7 +148,7 @@ impl Handle {
         }
     }
 
-    /// Lets a prepared VM run while it waits to be claimed.
+    /// Lets a prepared VM run, with an identity, while it waits to be claimed.
     pub(crate) async fn wake(&self) {
         // A task that is at its end has nothing to wake.
         let _ = self.mailbox.send(Request::Wake).await;
@@ -286,6 +286,7 @@ impl Actor {
 
     /// The claim of a prepared VM; `None` if it has to go.
     async fn claimed(&mut self, prepared: &mut Prepared) -> Option<Claim> {
+        let parts = Arc::clone(&self.parts);
         loop {
             tokio::select! {
                 reason = prepared.vm.wait() => {
@@ -296,7 +297,7 @@ impl Actor {
                 Some(request) = self.mailbox.recv() => match request {
                     Request::Claim(claim) => return Some(*claim),
                     Request::Wake => {
-                        if let Err(error) = prepared.wake().await {
+                        if let Err(error) = parts.wake(prepared).await {
                             tracing::warn!(vm = %self.id, error = report(&error), "a prepared VM cannot be woken");
                             return None;
                         }

@@ -10,15 +10,15 @@
 //!                    └────────────────────────────────────────┘
 //! ```
 //!
-//! The first of each kind run while they wait, so that a claim does not have
-//! to wait for a machine that comes to itself; the others stand still, and so
-//! do all that have an app in them: it would be some tenant's code that runs
-//! for nobody.
+//! The first of each kind run while they wait and have their identity, so that
+//! a claim does not have to wait for a machine that comes to itself; the others
+//! stand still, and so do all that have an app in them: it would be some
+//! tenant's code that runs for nobody.
 //!
 //! Invariants: a VM is leased to one at a time and claimed once; an empty pool
 //! makes nobody wait; whoever waits for a VM that has to be restored goes
 //! before those that are prepared; nothing of the pool outlives a clean end,
-//! and what a crash leaves is unclaimed, so the next start reaps it.
+//! and what a crash leaves is recorded as unclaimed, so the next start reaps it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;

@@ -33,3 +33,10 @@ fn ids_and_slugs_are_unique() {
             .all(|s| s.len() == SLUG_LEN && s.as_bytes()[0].is_ascii_lowercase())
     );
 }
+
+#[test]
+fn a_vm_that_was_first_names_its_sandbox() {
+    let vm: VmId = "vm_01m8cn3fzdtb4vjnf73d4v4rbv".parse().unwrap();
+    let named: SandboxId = vm.own_sandbox().as_str().parse().unwrap();
+    assert_eq!(named.as_str(), "sbx_01m8cn3fzdtb4vjnf73d4v4rbv");
+}

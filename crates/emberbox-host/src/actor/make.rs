@@ -89,8 +89,10 @@ impl Parts {
         };
         answers(&guest, &*vm, patience).await?;
         timeline.step("guest");
+        let env = request.env.clone().into_iter().collect();
+        let identity = self.identity(&request.vm, &request.sandbox, env, &spec);
         tokio::select! {
-            claimed = guest.claim(self.identity(request, &spec)) => {
+            claimed = guest.claim(identity) => {
                 claimed.map_err(HostError::start)?;
             }
             reason = vm.wait() => return Err(ended_early(&reason)),
@@ -218,12 +220,18 @@ impl Parts {
     }
 
     /// What makes a guest this sandbox in this life.
-    pub(super) fn identity(&self, request: &CreateVm, spec: &VmSpec) -> Identity {
+    pub(super) fn identity(
+        &self,
+        vm: &VmId,
+        sandbox: &SandboxId,
+        env: Vec<(String, String)>,
+        spec: &VmSpec,
+    ) -> Identity {
         Identity {
-            token: self.secret.guest_token(&request.vm),
-            hostname: hostname(&request.sandbox),
+            token: self.secret.guest_token(vm),
+            hostname: hostname(sandbox),
             machine_id: rand::random(),
-            env: request.env.clone().into_iter().collect(),
+            env,
             unix_time_ns: unix_time_ns(),
             entropy: rand::random(),
             mtu: spec.slot.mtu(),

@@ -1,22 +1,27 @@
 //! How a VM is prepared for nobody, and becomes somebody's.
 //!
 //! ```text
-//! restored ─▶ answers ─▶ rehearses ─▶ stands still ─▶ goes on ─▶ claimed
-//!                                          └─woken─▶ runs ─────────┘
+//! restored ─▶ answers ─▶ rehearses ─▶ stands still ─▶ goes on, identity ─▶ claimed
+//!                                          └─woken─▶ identity ─▶ waits ─┘
 //! ```
 //!
-//! Invariants: until the claim the guest has no token, name, environment or
-//! user data, and its record names no sandbox; a claim that fails ends the VM.
+//! A guest that is woken gets its identity at once: it is a sandbox's in all but
+//! its variables, and the one who claims it waits for nothing in it. The name is
+//! that of the sandbox which the VM's own id says.
+//!
+//! Invariants: no two guests ever have one identity; until the claim there is
+//! nothing of any user in the guest, and its record names no sandbox; a claim
+//! that fails ends the VM.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use emberbox_core::{Shape, VmId};
+use emberbox_core::{SandboxId, Shape, VmId};
 use emberbox_guest::Rehearsal;
 use emberbox_guest::client::GuestClient;
 use emberbox_runtime::net::Slot;
 use emberbox_runtime::seed::SeedFiles;
-use emberbox_runtime::{BootImages, EngineError, Vm, VmSpec};
+use emberbox_runtime::{BootImages, Vm, VmSpec};
 use tokio::time::{Instant, timeout};
 
 use super::make::{RESTORED, answers, ended_early, running, unix_time_ns};
@@ -47,25 +52,8 @@ pub(super) struct Prepared {
     spec: VmSpec,
     /// Its connection stays: a claim does not have to make one.
     guest: GuestClient,
-    /// Whether it runs while it waits.
+    /// Whether it runs, with an identity, while it waits.
     awake: bool,
-}
-
-impl Prepared {
-    /// Lets it run while it waits.
-    pub(super) async fn wake(&mut self) -> Result<(), EngineError> {
-        self.vm.resume().await?;
-        self.awake = true;
-        Ok(())
-    }
-
-    /// Runs from when this resolves.
-    async fn go_on(&self) -> Result<(), EngineError> {
-        if self.awake {
-            return Ok(());
-        }
-        self.vm.resume().await
-    }
 }
 
 impl Parts {
@@ -113,22 +101,61 @@ impl Parts {
         })
     }
 
-    /// Gives a prepared VM its identity.
+    /// Lets a prepared VM run while it waits, as its own sandbox's.
+    pub(super) async fn wake(&self, prepared: &mut Prepared) -> Result<(), HostError> {
+        let sandbox = prepared.record.vm.own_sandbox();
+        let named = timeout(CLAIM, self.identify(prepared, &sandbox, Vec::new()));
+        tokio::select! {
+            named = named => named.map_err(HostError::start)??,
+            reason = prepared.vm.wait() => return Err(ended_early(&reason)),
+        }
+        prepared.awake = true;
+        Ok(())
+    }
+
+    /// Lets a prepared VM go on and gives it its identity.
+    async fn identify(
+        &self,
+        prepared: &Prepared,
+        sandbox: &SandboxId,
+        env: Vec<(String, String)>,
+    ) -> Result<(), HostError> {
+        let Prepared {
+            vm, guest, spec, ..
+        } = prepared;
+        let identity = self.identity(&prepared.record.vm, sandbox, env, spec);
+        // What is sent to a guest that stands still waits in its network.
+        let (resumed, claimed) = tokio::join!(vm.resume(), guest.claim(identity));
+        resumed.map_err(HostError::start)?;
+        claimed.map_err(HostError::start)
+    }
+
+    /// What a claim has to do in the guest.
+    async fn claim_guest(&self, prepared: &Prepared, request: &CreateVm) -> Result<(), HostError> {
+        let env: Vec<_> = request.env.clone().into_iter().collect();
+        if !prepared.awake {
+            return self.identify(prepared, &request.sandbox, env).await;
+        }
+        if request.sandbox != prepared.record.vm.own_sandbox() {
+            return Err(HostError::PreparedLost);
+        }
+        if env.is_empty() {
+            return Ok(());
+        }
+        let set = prepared.guest.set_environment(env).await;
+        set.map_err(HostError::start)
+    }
+
+    /// Makes a prepared VM a sandbox's.
     pub(super) async fn claim_prepared(
         &self,
         prepared: Prepared,
         request: &CreateVm,
     ) -> Result<(Created, Running), HostError> {
         let (mut timeline, started) = (Timeline::begin(), Instant::now());
-        let identity = self.identity(request, &prepared.spec);
-        let claimed = async {
-            // What is sent to a guest that stands still waits in its network.
-            let (resumed, claimed) = tokio::join!(prepared.go_on(), prepared.guest.claim(identity));
-            resumed.map_err(HostError::start)?;
-            claimed.map_err(HostError::start)
-        };
+        let claimed = timeout(CLAIM, self.claim_guest(&prepared, request));
         tokio::select! {
-            claimed = timeout(CLAIM, claimed) => claimed.map_err(HostError::start)??,
+            claimed = claimed => claimed.map_err(HostError::start)??,
             reason = prepared.vm.wait() => return Err(ended_early(&reason)),
         }
         timeline.step("claim");

@@ -167,7 +167,11 @@ pub(crate) async fn belonging(
 fn record(caller: &Caller, new: &NewSandbox, at: Belonging) -> SandboxRecord {
     let new = new.clone();
     SandboxRecord {
-        id: SandboxId::generate(),
+        // A VM that waits for its sandbox may have the name of it.
+        id: new
+            .vm
+            .as_ref()
+            .map_or_else(SandboxId::generate, VmId::own_sandbox),
         tenant: caller.tenant.clone(),
         owner: caller.user.clone(),
         workspace_id: at.workspace,
