@@ -18,6 +18,7 @@ mod code;
 mod command_line;
 mod compatibility;
 mod crash;
+mod distribution;
 mod documents;
 mod every_call;
 mod exec;
@@ -275,6 +276,10 @@ const TESTS: &[(&str, Test)] = &[
 /// Those that take many minutes under emulation: `cargo xtask test --all` runs
 /// them, or `--include-ignored`.
 const SLOW: &[(&str, Test)] = &[
+    (
+        "distribution::a_build_that_was_killed_while_it_is_sent_comes_to_its_end",
+        distribution::killed,
+    ),
     ("catalog::generated_files_start_anew", catalog::generated),
     ("catalog::nextjs_is_opened", catalog::nextjs),
     ("catalog::streamlit_is_opened", catalog::streamlit),
