@@ -154,7 +154,8 @@ impl Writer {
             out.pad_to(*at)?;
             nodes.write(&mut out, *id)?;
         }
-        let end = out.at.next_multiple_of(BLOCK);
+        // fsck.erofs reads the attributes' header also of a node without any.
+        let end = (out.at + XATTR_HEADER).next_multiple_of(BLOCK);
         out.pad_to(end)?;
         let blocks = u64::from(metadata_block) + end / BLOCK;
         let mut image = self

@@ -538,6 +538,22 @@ fn images_without_what_sandboxes_need_are_told_apart() {
     }
 }
 
+#[test]
+fn the_last_node_may_end_with_its_block() {
+    let node = 64;
+    let fills_but_a_node = "a".repeat(BLOCK as usize - 2 * node);
+    let has_its_own_block = "b".repeat(BLOCK as usize);
+    let layer = Tar::default()
+        .file("a", &fills_but_a_node)
+        .file("b", &has_its_own_block)
+        .end();
+    let (_dir, tree) = applied(&[layer]).unwrap();
+    assert_eq!(
+        fs::read_to_string(tree.join("b")).unwrap(),
+        has_its_own_block
+    );
+}
+
 /// A file as the property test makes it.
 #[derive(Debug, Clone)]
 struct Made {
