@@ -329,7 +329,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
     fs::rename(&temporary, path).map_err(ImageError::io("rename", &temporary))
 }
 
-fn remove(path: &Path) -> Result<(), ImageError> {
+pub(crate) fn remove(path: &Path) -> Result<(), ImageError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(ImageError::io("remove", path)(error))

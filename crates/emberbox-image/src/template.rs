@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::artifact;
 use crate::base;
+use crate::built;
 use crate::digest;
 use crate::error::ImageError;
 use crate::home::Home;
@@ -249,16 +251,25 @@ pub fn ensure(
         env: BTreeMap::new(),
         app: None,
     };
-    let file = format!("{}.json", request.template);
-    let text = to_json(&manifest);
-    if fs::read(home.rootfs().join(&file)).ok().as_ref() != Some(&text) {
-        home.workshop("rootfs", progress)?
-            .publish_bytes(&file, &text)?;
-    }
+    record(home, &manifest, progress)?;
     images(home, request.template)?.ok_or_else(|| ImageError::Io {
         doing: format!("find template {} right after it was made", request.template),
         source: std::io::ErrorKind::NotFound.into(),
     })
+}
+
+/// Writes what a template is made of. What was published of it before is no
+/// word on what it is now.
+fn record(home: &Home, manifest: &Manifest, progress: &dyn Progress) -> Result<(), ImageError> {
+    let file = format!("{}.json", manifest.name);
+    let text = to_json(manifest);
+    if fs::read(home.rootfs().join(&file)).ok().as_ref() == Some(&text) {
+        return Ok(());
+    }
+    built::remove(&artifact::described_at(home, &manifest.name))?;
+    home.workshop("rootfs", progress)?
+        .publish_bytes(&file, &text)
+        .map(drop)
 }
 
 /// Whether this can be a template's name, and thus a file name of ours.

@@ -84,3 +84,18 @@ fn a_manifest_of_an_older_server_is_read() {
     assert_eq!(images.digest, "d");
     assert_eq!(images.app, None);
 }
+
+#[test]
+fn what_was_published_is_no_word_on_what_is_made_anew() {
+    let (_dir, home) = home_with("mine", &["rootfs/0.erofs"]);
+    let described = artifact::described_at(&home, "mine");
+    fs::write(&described, "{}").unwrap();
+    let mut image = manifest(&home, "mine").unwrap().unwrap();
+    record(&home, &image, &Silent).unwrap();
+    assert!(described.exists());
+
+    image.layers.clear();
+    record(&home, &image, &Silent).unwrap();
+    assert!(!described.exists());
+    assert_eq!(manifest(&home, "mine").unwrap(), Some(image));
+}
