@@ -563,3 +563,15 @@ async fn deadlines_count_from_the_start() {
     let expired = fixture.store.expired_sandboxes(deadline).await.unwrap();
     assert_eq!(expired, [short]);
 }
+
+#[tokio::test]
+async fn a_create_does_not_read_what_the_tenant_had() {
+    let fixture = Fixture::new().await;
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", super::insert::LIVE));
+    let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain)
+        .bind(fixture.caller.tenant.as_str())
+        .fetch_all(fixture.store.readers())
+        .await
+        .unwrap();
+    assert!(plan[0].3.contains("USING INDEX sandboxes_live"), "{plan:?}");
+}
