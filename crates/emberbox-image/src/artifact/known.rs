@@ -33,15 +33,15 @@ const LOCK: &str = "verified";
 /// Another one after each start of the machine (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Tells one content of a file from another: writing, renaming and replacing
-/// change it.
+/// Tells one content of a file from another: writing and replacing change it.
+/// Links do not, and the time of change is not part of it for their sake: every
+/// VM links the memory of its seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stamp {
     device: u64,
     inode: u64,
     length: u64,
     modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl Stamp {
@@ -52,7 +52,6 @@ impl Stamp {
             inode: facts.ino(),
             length: facts.len(),
             modified: (facts.mtime(), facts.mtime_nsec()),
-            changed: (facts.ctime(), facts.ctime_nsec()),
         })
     }
 }
