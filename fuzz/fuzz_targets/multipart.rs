@@ -15,7 +15,7 @@ use files::part::Part;
 use files::path::PATH_MAX;
 
 #[path = "../../crates/emberbox-control/src/http/files"]
-#[allow(dead_code, reason = "only this format is looked at here")]
+#[expect(dead_code, reason = "only this format is looked at here")]
 mod files {
     pub(crate) mod multipart_parts;
     pub(crate) mod part;

@@ -15,7 +15,6 @@ mod files {
 }
 
 #[path = "../../crates/emberbox-control/src/preview"]
-#[allow(dead_code, reason = "only reading is looked at here")]
 mod preview {
     pub(crate) mod host;
 }
