@@ -7,7 +7,7 @@ use emberbox_core::{BatchId, SandboxId, SandboxState};
 use emberbox_guest::client::GuestClient;
 use emberbox_host::HostEvent;
 use emberbox_store::{RequestKey, SandboxRecord, Store, Transition};
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +18,7 @@ use crate::terminal_token::TerminalKey;
 use crate::{Failure, Settings};
 
 mod activity;
+mod alarm;
 pub(crate) mod app;
 mod batch;
 mod build;
@@ -45,6 +46,7 @@ mod wake;
 
 use activity::Activity;
 pub(crate) use activity::Use;
+use alarm::Alarm;
 use build::Builds;
 pub(crate) use build::next_build_change;
 use code::BusyContexts;
@@ -104,7 +106,7 @@ pub struct Control {
     busy_contexts: BusyContexts,
     wakes: Wakes,
     /// Wakes the janitor: a deadline may be nearer than it knows.
-    janitor: Notify,
+    janitor: Alarm,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -145,7 +147,7 @@ impl Control {
             samples: Samples::default(),
             busy_contexts: BusyContexts::default(),
             wakes: Wakes::default(),
-            janitor: Notify::new(),
+            janitor: Alarm::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
@@ -230,7 +232,7 @@ impl Control {
 
     /// Some sandbox may end sooner than was known.
     pub(crate) fn times_changed(&self) {
-        self.janitor.notify_one();
+        self.janitor.now();
     }
 
     /// What the sandbox's commands write.
@@ -305,7 +307,7 @@ impl Control {
             self.activity.forget(&record.id);
         }
         if record.state == SandboxState::Running {
-            self.janitor.notify_one();
+            self.expect_end(record);
         }
     }
 }

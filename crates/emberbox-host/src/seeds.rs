@@ -44,7 +44,7 @@ const MAX_SEEDS: usize = 32;
 
 /// How long a template's app may take until it is ready: a development server
 /// that compiles everything at its start takes minutes under emulation.
-const APP_READY: Duration = Duration::from_secs(300);
+const APP_READY: Duration = Duration::from_secs(600);
 
 /// How long one try whether it is may take.
 const READY_TRY: Duration = Duration::from_secs(20);

@@ -74,7 +74,7 @@ impl Control {
                 );
                 tokio::select! {
                     () = control.closing.cancelled() => {}
-                    () = sleep(RETRY) => control.janitor.notify_one(),
+                    () = sleep(RETRY) => control.janitor.now(),
                 }
             }
         });

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use emberbox_store::SandboxRecord;
 use jiff::Timestamp;
-use tokio::time::sleep;
+use tokio::time::Instant;
 
 use super::Control;
 use crate::Failure;
@@ -23,6 +23,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 impl Control {
     pub(super) async fn keep_order(self: Arc<Self>) {
         loop {
+            self.janitor.round_begins();
             let pause = match self.sweep().await {
                 Ok(pause) => pause,
                 Err(failure) => {
@@ -30,11 +31,24 @@ impl Control {
                     RETRY
                 }
             };
+            self.janitor.set(Instant::now() + pause);
             tokio::select! {
                 () = self.closing.cancelled() => return,
-                () = self.janitor.notified() => {}
-                () = sleep(pause) => {}
+                () = self.janitor.wait() => {}
             }
+        }
+    }
+
+    /// Has the janitor look when this sandbox, which runs from now on, may end.
+    pub(super) fn expect_end(&self, record: &SandboxRecord) {
+        if record.always_on {
+            return;
+        }
+        let idle = record.idle_timeout_sec.filter(|&idle| idle > 0);
+        let idle = idle.map(|idle| Duration::from_secs(idle.into()));
+        let life = record.deadline().map(until);
+        if let Some(soonest) = idle.into_iter().chain(life).min() {
+            self.janitor.set(Instant::now() + soonest);
         }
     }
 

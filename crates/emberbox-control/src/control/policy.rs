@@ -45,7 +45,7 @@ impl Control {
             .request_destroy(&record.tenant, &record.id)
             .await?;
         self.previews_changed();
-        self.janitor.notify_one();
+        self.janitor.now();
         Ok(())
     }
 }
