@@ -47,6 +47,9 @@ const STOPS: Duration = Duration::from_millis(250);
 /// its own.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// A group that is there for a moment.
+const EMPTY: &str = "emberbox-empty";
+
 /// The pid of init.
 const INIT: u32 = 1;
 
@@ -103,6 +106,9 @@ impl Freezer {
             if asked_unix_ns <= state.let_go_unix_ns {
                 return Ok(Duration::ZERO);
             }
+            if let Some(groups) = &self.groups {
+                rehearse(groups);
+            }
             let since = Instant::now();
             self.holds.send_replace(true);
             let Some(groups) = &self.groups else {
@@ -135,14 +141,44 @@ impl Freezer {
     }
 }
 
+/// Does beforehand what can be done while everything runs, so that it stands
+/// still for less: moves what is new in our group, and stops and lets go a
+/// group without a process. In an emulated guest that was just restored the
+/// kernel's code for it has to be translated first, which is most of the time.
+/// What fails here fails again where it counts.
+fn rehearse(groups: &Path) {
+    let sandbox = groups.join(HELD);
+    let empty = groups.join(EMPTY);
+    let _ = make_group(&sandbox)
+        .and_then(|()| move_new(&groups.join(OWN), &sandbox))
+        .and_then(|()| fs::create_dir(&empty))
+        .and_then(|()| set(&empty, "1"))
+        .map(|()| stands_still(&empty))
+        .and_then(|_| set(&empty, "0"));
+    let _ = others(groups);
+    let _ = fs::remove_dir(&empty);
+}
+
+/// Every group but our own.
+fn others(groups: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut others = Vec::new();
+    for entry in fs::read_dir(groups)? {
+        let entry = entry?;
+        // Most entries are files of the kernel's.
+        if entry.file_type()?.is_dir() && entry.file_name() != OWN {
+            others.push(entry.path());
+        }
+    }
+    Ok(others)
+}
+
 /// Stops every group but our own, and moves what is new in ours to one that is
 /// stopped.
 fn stop(groups: &Path, held: &mut Vec<PathBuf>) -> io::Result<()> {
     let (own, sandbox) = (groups.join(OWN), groups.join(HELD));
     make_group(&sandbox)?;
-    for entry in fs::read_dir(groups)? {
-        let group = entry?.path();
-        if !group.is_dir() || group == own || held.contains(&group) {
+    for group in others(groups)? {
+        if held.contains(&group) {
             continue;
         }
         // One that the user has stopped is not ours to let go.
@@ -151,6 +187,11 @@ fn stop(groups: &Path, held: &mut Vec<PathBuf>) -> io::Result<()> {
             held.push(group);
         }
     }
+    move_new(&own, &sandbox)
+}
+
+/// Moves what commands have begun out of the agent's group.
+fn move_new(own: &Path, sandbox: &Path) -> io::Result<()> {
     let ours = [INIT, std::process::id()];
     for _ in 0..SWEEPS {
         let text = fs::read_to_string(own.join("cgroup.procs"))?;

@@ -21,6 +21,7 @@ use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
 mod mapping;
+mod scan;
 
 pub(super) use mapping::{Mapping, Sharing};
 

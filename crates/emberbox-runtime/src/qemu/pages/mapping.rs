@@ -3,9 +3,10 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use super::{PAGE, Run};
+use super::{PAGE, Run, scan};
 use crate::qemu::memory::{OWN_MEMORY, SEED_MEMORY};
 
 /// Bytes of one entry of `/proc/PID/pagemap` (proc(5)).
@@ -101,37 +102,47 @@ impl Mapping {
     /// The pages that are not the file's any more.
     pub(super) fn private_runs(&self) -> io::Result<Vec<Run>> {
         let pagemap = File::open(format!("/proc/{}/pagemap", self.pid))?;
-        let pages = self.memory / PAGE;
-        let mut runs = Vec::new();
-        let mut buffer = vec![0; (ENTRIES * ENTRY) as usize];
-        let mut page = 0;
-        while page < pages {
-            let count = ENTRIES.min(pages - page);
-            let entries = &mut buffer[..(count * ENTRY) as usize];
-            pagemap.read_exact_at(entries, (self.start / PAGE + page) * ENTRY)?;
-            for (entry, page) in entries.as_chunks().0.iter().zip(page..) {
-                if is_own(u64::from_ne_bytes(*entry)) {
-                    add(&mut runs, page);
+        let range = self.start..self.start + self.memory;
+        let own = match scan::own(&pagemap, range.clone()) {
+            // This kernel cannot.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOTTY) => {
+                entries(&pagemap, range)?
+            }
+            found => found?,
+        };
+        let runs = own.into_iter().map(|own| Run {
+            first: (own.start - self.start) / PAGE,
+            count: (own.end - own.start) / PAGE,
+        });
+        Ok(runs.collect())
+    }
+}
+
+/// What [`scan::own`] finds, read off the entry of each page there could be.
+pub(super) fn entries(pagemap: &File, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+    let mut own: Vec<Range<u64>> = Vec::new();
+    let mut buffer = vec![0; (ENTRIES * ENTRY) as usize];
+    let mut address = range.start;
+    while address < range.end {
+        let count = ENTRIES.min((range.end - address) / PAGE);
+        let read = &mut buffer[..(count * ENTRY) as usize];
+        pagemap.read_exact_at(read, address / PAGE * ENTRY)?;
+        for entry in read.as_chunks().0 {
+            let next = address + PAGE;
+            if is_own(u64::from_ne_bytes(*entry)) {
+                match own.last_mut() {
+                    Some(last) if last.end == address => last.end = next,
+                    Some(_) | None => own.push(address..next),
                 }
             }
-            page += count;
+            address = next;
         }
-        Ok(runs)
     }
+    Ok(own)
 }
 
 fn is_own(entry: u64) -> bool {
     entry & SWAPPED != 0 || (entry & PRESENT != 0 && entry & OF_FILE == 0)
-}
-
-fn add(runs: &mut Vec<Run>, page: u64) {
-    match runs.last_mut() {
-        Some(run) if run.first + run.count == page => run.count += 1,
-        Some(_) | None => runs.push(Run {
-            first: page,
-            count: 1,
-        }),
-    }
 }
 
 /// One line of `/proc/PID/maps` that is guest memory.
