@@ -31,6 +31,7 @@ use crate::connection::{Connection, Hangup, Incoming, Outgoing};
 mod child;
 mod environment;
 mod output;
+mod plain;
 mod spawn;
 mod stdin;
 
@@ -136,7 +137,7 @@ fn launch(
 pub(crate) fn spawn(agent: &Agent, process: &Process<'_>) -> io::Result<Child> {
     let pid = agent
         .system
-        .with_command_oom_score(|| spawn::in_shell(process))?;
+        .with_command_oom_score(|| spawn::start(process))?;
     Child::adopt(pid)
 }
 

@@ -25,8 +25,9 @@ use crate::{exec, files, identity, processes};
 
 /// Each is run where its program exists, twice: the second run is the one that
 /// finds everything in memory and translates what only then is reached.
-const COMMANDS: [(&str, &str); 9] = [
-    ("/bin/bash", "true"),
+const COMMANDS: [(&str, &str); 10] = [
+    ("/bin/true", "true"),
+    ("/bin/bash", ":"),
     ("/bin/ls", "ls -la / /root /workspace /tmp >/dev/null"),
     (
         "/bin/cat",

@@ -98,7 +98,7 @@ impl Taken {
         let server = found.against(&floor, "of it: on the server", self.prepared_server)?;
         let first = "create, prepared, and the first `exec true`";
         let first = found.against(&floor, first, self.prepared_and_exec)?;
-        let own = "the guest's own `bash -c true` (floor)";
+        let own = "the guest's own `/bin/true` (floor)";
         let spawn = found.spread(own, "ms", self.spawn)?;
         let exec = found.against(&spawn, "`exec true` round trip", self.exec)?;
         let lone = "memory of an idle sandbox, alone on the host (PSS)";
@@ -238,12 +238,12 @@ fn once(api: &Api, server: &Server, taken: &mut Taken) -> Result<()> {
     api.destroy(id).map(drop)
 }
 
-/// What starting the same shell for the same command takes from inside: the
+/// What starting the same program takes from inside: the
 /// least any exec can take. Prints milliseconds per start.
 fn spawn_loop() -> String {
     format!(
-        "/bin/bash -c true; t=${{EPOCHREALTIME/./}}; \
-         for i in {{1..{SPAWNS}}}; do /bin/bash -c true; done; \
+        "/bin/true; t=${{EPOCHREALTIME/./}}; \
+         for i in {{1..{SPAWNS}}}; do /bin/true; done; \
          echo $(( (${{EPOCHREALTIME/./}} - t) / {SPAWNS} )) | awk '{{print $1 / 1000}}'"
     )
 }

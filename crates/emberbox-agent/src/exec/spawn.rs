@@ -16,6 +16,8 @@ use std::ptr;
 
 use nix::libc;
 
+use super::plain::Plain;
+
 /// What a process is started with.
 pub(crate) struct Process<'a> {
     pub(crate) program: Program<'a>,
@@ -47,18 +49,41 @@ pub(crate) enum Stdio<'a> {
     Terminal(&'a CStr),
 }
 
-/// Starts a shell in a session of its own, with default signals and no
-/// descriptor but the three.
-pub(crate) fn in_shell(process: &Process<'_>) -> io::Result<i32> {
-    match spawn(process, c"/bin/bash", c"bash") {
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-            spawn(process, c"/bin/sh", c"sh")
+/// Starts it in a session of its own, with default signals and no descriptor
+/// but the three.
+pub(crate) fn start(process: &Process<'_>) -> io::Result<i32> {
+    if let Program::Command(command) = process.program
+        && let Some(plain) = Plain::of(command, process.cwd, process.environment)
+    {
+        let arguments: Vec<_> = plain.arguments.iter().map(|word| &**word).collect();
+        // Whatever is wrong with it, the shell says it.
+        if let Ok(pid) = spawn(process, &plain.program, &arguments, &plain.environment) {
+            return Ok(pid);
         }
-        spawned => spawned,
+    }
+    match in_shell(process, c"/bin/bash", c"bash") {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            in_shell(process, c"/bin/sh", c"sh")
+        }
+        started => started,
     }
 }
 
-fn spawn(process: &Process<'_>, program: &CStr, name: &CStr) -> io::Result<i32> {
+fn in_shell(process: &Process<'_>, shell: &CStr, name: &CStr) -> io::Result<i32> {
+    match process.program {
+        Program::Command(command) => {
+            spawn(process, shell, &[name, c"-c", command], process.environment)
+        }
+        Program::Login => spawn(process, shell, &[name, c"-l"], process.environment),
+    }
+}
+
+fn spawn(
+    process: &Process<'_>,
+    program: &CStr,
+    arguments: &[&CStr],
+    environment: &[CString],
+) -> io::Result<i32> {
     let mut actions = Actions::new()?;
     match process.stdio {
         Stdio::Pipes {
@@ -83,17 +108,14 @@ fn spawn(process: &Process<'_>, program: &CStr, name: &CStr) -> io::Result<i32> 
     }
     actions.chdir(process.cwd)?;
     let attributes = Attributes::new_session()?;
-    let (option, command) = match process.program {
-        Program::Command(command) => (c"-c", command.as_ptr()),
-        Program::Login => (c"-l", ptr::null()),
-    };
-    let arguments = [name.as_ptr(), option.as_ptr(), command, ptr::null()];
-    let environment: Vec<_> = process
-        .environment
+    let ended = [ptr::null()];
+    let arguments: Vec<_> = arguments.iter().map(|word| word.as_ptr()).collect();
+    let arguments = [&arguments[..], &ended].concat();
+    let environment: Vec<_> = environment
         .iter()
         .map(|variable| variable.as_ptr())
-        .chain([ptr::null()])
         .collect();
+    let environment = [&environment[..], &ended].concat();
     let mut pid = 0;
     // SAFETY: every pointer is to a C string or a null-ended array of them that
     // outlives the call, which only reads them despite the `*mut` of its C
