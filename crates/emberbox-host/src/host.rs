@@ -49,6 +49,9 @@ pub struct CreateVm {
     pub vm: VmId,
     /// Whose life it is; also the guest's host name.
     pub sandbox: SandboxId,
+    /// Who asks for it: when many VMs are to come up, each party's come up in
+    /// turn with those of others.
+    pub party: String,
     /// The image it boots, for example `miosa-sandbox`.
     pub image: String,
     /// Its size.

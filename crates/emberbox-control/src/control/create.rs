@@ -247,6 +247,7 @@ impl Control {
         let request = CreateVm {
             vm: record.vm.clone(),
             sandbox: record.id.clone(),
+            party: record.tenant.to_string(),
             image: record.image_id.clone(),
             shape: record.shape,
             env: record.env.clone(),

@@ -38,7 +38,7 @@ impl Parts {
     ) -> Result<(Created, Running), HostError> {
         let mut timeline = Timeline::begin();
         let _waited_for = self.turns.wait_for_one();
-        let _admitted = self.turns.enter().await;
+        let _admitted = self.turns.enter(&request.party).await;
         timeline.step("queue");
         match &request.origin {
             Origin::Image => self.make_from_image(&request, own_slot, timeline).await,

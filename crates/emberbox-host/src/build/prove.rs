@@ -77,6 +77,7 @@ impl Work {
             let created = self.host.create(CreateVm {
                 vm: vm.clone(),
                 sandbox: SandboxId::generate(),
+                party: image.name.clone(),
                 image: image.name.clone(),
                 shape: self.spec.shape(),
                 env: BTreeMap::new(),

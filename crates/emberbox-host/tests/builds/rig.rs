@@ -149,6 +149,7 @@ impl Rig {
         let created = self.host.create(CreateVm {
             vm: vm.clone(),
             sandbox: SandboxId::generate(),
+            party: "tests".to_owned(),
             image: image.to_owned(),
             shape: SHAPE,
             env: BTreeMap::new(),

@@ -285,6 +285,7 @@ fn request(sandbox: &SandboxId) -> CreateVm {
     CreateVm {
         vm: VmId::generate(),
         sandbox: sandbox.clone(),
+        party: "tests".to_owned(),
         image: BASE_TEMPLATE.to_owned(),
         shape: SHAPE,
         env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
