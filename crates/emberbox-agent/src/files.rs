@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use bytes::Bytes;
-use emberbox_guest::message::{CHUNK, ENTRIES_PER_FRAME};
+use emberbox_guest::message::{ENTRIES_PER_FRAME, FILE_CHUNK};
 use emberbox_guest::{
     FileKind, FileStat, FromAgent, GuestError, GuestErrorCode, ListSpec, ToAgent, WriteSpec,
 };
@@ -169,8 +169,8 @@ fn check_readable(path: &str, metadata: &fs::Metadata) -> Result<(), GuestError>
 
 /// The next bytes; none at the end. Sizes are not trusted: files of /proc say 0.
 fn next_chunk(file: &mut File) -> io::Result<Bytes> {
-    let mut chunk = Vec::with_capacity(CHUNK);
-    match file.take(CHUNK as u64).read_to_end(&mut chunk) {
+    let mut chunk = Vec::with_capacity(FILE_CHUNK);
+    match file.take(FILE_CHUNK as u64).read_to_end(&mut chunk) {
         Ok(_) => Ok(chunk.into()),
         // A kernel log has no end, only nothing more for now.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(chunk.into()),

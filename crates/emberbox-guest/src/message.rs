@@ -255,7 +255,7 @@ pub enum FromAgent {
     },
     /// What a path is.
     Stat(FileStat),
-    /// File content, at most [`CHUNK`] bytes.
+    /// File content, at most [`FILE_CHUNK`] bytes.
     Data(Bytes),
     /// Some entries of a listing, at most [`ENTRIES_PER_FRAME`].
     Entries(Vec<Entry>),
@@ -287,8 +287,12 @@ pub enum FromAgent {
     },
 }
 
-/// Most bytes in one `Data` or `Output` frame.
+/// Most bytes in one `Data` or `Output` frame of a command or terminal.
 pub const CHUNK: usize = 64 * 1024;
+
+/// Most bytes in one `Data` frame of a file. In the guest each costs two
+/// switches of threads.
+pub const FILE_CHUNK: usize = 256 * 1024;
 
 /// Most entries in one [`FromAgent::Entries`].
 pub const ENTRIES_PER_FRAME: usize = 256;
