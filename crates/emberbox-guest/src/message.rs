@@ -287,11 +287,12 @@ pub enum FromAgent {
     },
 }
 
-/// Most bytes in one `Data` or `Output` frame of a command or terminal.
+/// Most bytes in one `Data` or `Output` frame.
 pub const CHUNK: usize = 64 * 1024;
 
-/// Most bytes in one `Data` frame of a file. In the guest each costs two
-/// switches of threads.
+/// Most bytes in one `Data` frame of a file that is read: each costs the guest
+/// two switches of threads. The other way larger ones are slower, measured in
+/// software emulation: what is copied twice leaves its caches.
 pub const FILE_CHUNK: usize = 256 * 1024;
 
 /// Most entries in one [`FromAgent::Entries`].

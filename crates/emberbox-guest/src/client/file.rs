@@ -1,54 +1,31 @@
 //! Files that stream through a call.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{ANSWER, Call, ClientError, FileStat, FromAgent, PREPARE_SEED, ToAgent};
-use crate::message::FILE_CHUNK;
+use crate::message::CHUNK;
 
 /// A file on its way into a guest.
 pub struct FileWriter {
     call: Call,
-    /// Less than a frame.
-    waiting: BytesMut,
 }
 
 impl FileWriter {
     pub(super) fn new(call: Call) -> Self {
-        Self {
-            call,
-            waiting: BytesMut::new(),
-        }
+        Self { call }
     }
 
-    /// Takes the next bytes, any number, and sends what makes a frame; waits
-    /// while the guest is busy.
+    /// Sends the next bytes, any number; waits while the guest is busy.
     pub async fn write(&mut self, mut data: Bytes) -> Result<(), ClientError> {
-        if !self.waiting.is_empty() {
-            let missing = FILE_CHUNK - self.waiting.len();
-            self.waiting
-                .extend_from_slice(&data.split_to(data.len().min(missing)));
-            if self.waiting.len() == FILE_CHUNK {
-                self.send_waiting().await?;
-            }
-        }
-        while data.len() >= FILE_CHUNK {
-            let chunk = data.split_to(FILE_CHUNK);
+        while !data.is_empty() {
+            let chunk = data.split_to(data.len().min(CHUNK));
             self.call.send(&ToAgent::Data(chunk)).await?;
         }
-        self.waiting.extend_from_slice(&data);
         Ok(())
-    }
-
-    async fn send_waiting(&mut self) -> Result<(), ClientError> {
-        let chunk = self.waiting.split().freeze();
-        self.call.send(&ToAgent::Data(chunk)).await
     }
 
     /// Puts the file under its name; returns its size in bytes.
     pub async fn finish(mut self) -> Result<u64, ClientError> {
-        if !self.waiting.is_empty() {
-            self.send_waiting().await?;
-        }
         self.call.send(&ToAgent::End).await?;
         match self.call.answer(ANSWER).await? {
             FromAgent::Written { size } => {
