@@ -103,7 +103,7 @@ async fn serve_calls(
     loop {
         match frame {
             ToAgent::Call { token, request } => {
-                let takes_input = takes_input(&request);
+                let takes_input = Kind::of(&request).takes_input;
                 if let Err(refusal) = admit(agent, &token, &request) {
                     let unauthorized = refusal.code == GuestErrorCode::Unauthorized;
                     connection
@@ -131,56 +131,61 @@ async fn serve_calls(
     }
 }
 
-/// Whether input may come until after the call has ended.
-fn takes_input(request: &Request) -> bool {
-    match request {
-        Request::Exec(spec) => spec.stdin,
-        Request::Terminal(TerminalRequest::Attach { .. }) => true,
-        Request::Terminal(TerminalRequest::Open(_) | TerminalRequest::Close { .. })
-        | Request::Ping
-        | Request::Claim(_)
-        | Request::PrepareSeed(_)
-        | Request::Rehearse(_)
-        | Request::WriteFile(_)
-        | Request::ReadFile { .. }
-        | Request::List(_)
-        | Request::Stat { .. }
-        | Request::Sync
-        | Request::Connect { .. }
-        | Request::Process(_)
-        | Request::Watch(_)
-        | Request::Revive(_)
-        | Request::Freeze { .. }
-        | Request::Thaw { .. }
-        | Request::Export(_)
-        | Request::SetEnvironment(_) => false,
-    }
+/// What a call is for those who look at it from outside.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// Input may come until after it has ended.
+    takes_input: bool,
+    /// It has to wait until processes may run.
+    starts_a_process: bool,
+    /// It may be made of a guest without an identity.
+    fits_unclaimed: bool,
 }
 
-/// Whether a call has to wait until processes may run.
-fn starts_a_process(request: &Request) -> bool {
-    match request {
-        Request::Exec(_)
-        | Request::Process(ProcessRequest::Start(_))
-        | Request::Terminal(TerminalRequest::Open(_)) => true,
-        Request::Ping
-        | Request::Claim(_)
-        | Request::PrepareSeed(_)
-        | Request::Rehearse(_)
-        | Request::WriteFile(_)
-        | Request::ReadFile { .. }
-        | Request::List(_)
-        | Request::Stat { .. }
-        | Request::Sync
-        | Request::Connect { .. }
-        | Request::Process(_)
-        | Request::Terminal(_)
-        | Request::Watch(_)
-        | Request::Revive(_)
-        | Request::Freeze { .. }
-        | Request::Thaw { .. }
-        | Request::Export(_)
-        | Request::SetEnvironment(_) => false,
+impl Kind {
+    const OTHER: Self = Self {
+        takes_input: false,
+        starts_a_process: false,
+        fits_unclaimed: false,
+    };
+
+    fn of(request: &Request) -> Self {
+        match request {
+            Request::Exec(spec) => Self {
+                takes_input: spec.stdin,
+                starts_a_process: true,
+                ..Self::OTHER
+            },
+            Request::Process(ProcessRequest::Start(_))
+            | Request::Terminal(TerminalRequest::Open(_)) => Self {
+                starts_a_process: true,
+                ..Self::OTHER
+            },
+            Request::Terminal(TerminalRequest::Attach { .. }) => Self {
+                takes_input: true,
+                ..Self::OTHER
+            },
+            Request::Ping | Request::Claim(_) | Request::PrepareSeed(_) | Request::Rehearse(_) => {
+                Self {
+                    fits_unclaimed: true,
+                    ..Self::OTHER
+                }
+            }
+            Request::WriteFile(_)
+            | Request::ReadFile { .. }
+            | Request::List(_)
+            | Request::Stat { .. }
+            | Request::Sync
+            | Request::Connect { .. }
+            | Request::Process(_)
+            | Request::Terminal(TerminalRequest::Close { .. })
+            | Request::Watch(_)
+            | Request::Revive(_)
+            | Request::Freeze { .. }
+            | Request::Thaw { .. }
+            | Request::Export(_)
+            | Request::SetEnvironment(_) => Self::OTHER,
+        }
     }
 }
 
@@ -191,26 +196,8 @@ fn admit(
     request: &Request,
 ) -> Result<(), GuestError> {
     use GuestErrorCode::{AlreadyClaimed, Unauthorized, Unclaimed};
-    let fits_unclaimed = match request {
-        Request::Ping | Request::Claim(_) | Request::PrepareSeed(_) | Request::Rehearse(_) => true,
-        Request::Exec(_)
-        | Request::WriteFile(_)
-        | Request::ReadFile { .. }
-        | Request::List(_)
-        | Request::Stat { .. }
-        | Request::Sync
-        | Request::Connect { .. }
-        | Request::Process(_)
-        | Request::Terminal(_)
-        | Request::Watch(_)
-        | Request::Revive(_)
-        | Request::Freeze { .. }
-        | Request::Thaw { .. }
-        | Request::Export(_)
-        | Request::SetEnvironment(_) => false,
-    };
     if !agent.is_claimed() {
-        return if fits_unclaimed {
+        return if Kind::of(request).fits_unclaimed {
             Ok(())
         } else {
             Err(GuestError::new(Unclaimed, "the guest has no identity yet"))
@@ -243,7 +230,7 @@ async fn answer(
     connection: &mut Connection,
     request: Request,
 ) -> Result<(), Hangup> {
-    if starts_a_process(&request) {
+    if Kind::of(&request).starts_a_process {
         agent.freezer.released().await;
     }
     match request {

@@ -47,14 +47,19 @@ impl SegmentKind {
         }
     }
 
-    fn of(state: SandboxState, terms: &BillingTerms) -> Option<Self> {
+    /// What counts of a sandbox that enters this state. Only a paused one is
+    /// worth a look at the terms.
+    async fn of(
+        state: SandboxState,
+        tx: &mut Transaction<'static, Sqlite>,
+    ) -> Result<Option<Self>, StoreError> {
         match state {
-            SandboxState::Running => Some(Self::Compute),
-            SandboxState::Paused if terms.paused_disk => Some(Self::Storage),
-            SandboxState::Paused
-            | SandboxState::Provisioning
-            | SandboxState::Destroyed
-            | SandboxState::Error => None,
+            SandboxState::Running => Ok(Some(Self::Compute)),
+            SandboxState::Paused => {
+                let terms = current_terms(&mut **tx).await?;
+                Ok(terms.paused_disk.then_some(Self::Storage))
+            }
+            SandboxState::Provisioning | SandboxState::Destroyed | SandboxState::Error => Ok(None),
         }
     }
 
@@ -177,11 +182,13 @@ pub(crate) async fn follow(
     if (before.state, &before.vm) == (after.state, &after.vm) {
         return Ok(after);
     }
-    if let Some(row) = open(&mut **tx, "sandbox_id", after.id.as_str()).await? {
+    // Before it ran or was paused it has no segment.
+    if before.state != SandboxState::Provisioning
+        && let Some(row) = open(&mut **tx, "sandbox_id", after.id.as_str()).await?
+    {
         after.runtime_ms += settle(tx, row, Until::Moment(now), Then::Ends).await?;
     }
-    let terms = current_terms(&mut **tx).await?;
-    let Some(kind) = SegmentKind::of(after.state, &terms) else {
+    let Some(kind) = SegmentKind::of(after.state, tx).await? else {
         return Ok(after);
     };
     let counted = kind.counted(after.shape);

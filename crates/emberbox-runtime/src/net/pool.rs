@@ -6,6 +6,7 @@ use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -67,8 +68,7 @@ impl SlotPool {
             Ok(ledger)
         })
         .await?;
-        let links = Links::open(&tokio::runtime::Handle::current())
-            .map_err(NetError::io("connect to netlink"))?;
+        let links = Links::open(&Handle::current()).map_err(NetError::io("connect to netlink"))?;
         let shared = Arc::new(Shared {
             workshop: Workshop {
                 mtu: links.uplink_mtu().await?,
@@ -187,7 +187,8 @@ impl SlotPool {
 }
 
 /// A slot that was made for somebody. Not accepted, because they have gone
-/// before it was sent or before they looked, it serves the next one.
+/// before it was sent or before they looked, it serves the next one; of a pool
+/// that is closed it is removed.
 struct Offer {
     slot: Option<Arc<Slot>>,
     shared: Arc<Shared>,
@@ -201,8 +202,25 @@ impl Offer {
 
 impl Drop for Offer {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            self.shared.lock().idle.push_back(slot);
+        let Some(slot) = self.slot.take() else {
+            return;
+        };
+        {
+            let mut state = self.shared.lock();
+            if !state.closed {
+                state.idle.push_back(slot);
+                return;
+            }
+        }
+        // Without a runtime the server ends, and the next start removes it.
+        if let Ok(runtime) = Handle::try_current() {
+            let shared = Arc::clone(&self.shared);
+            runtime.spawn(async move {
+                if let Err(error) = shared.discard(&slot).await {
+                    let error = chain(&error);
+                    tracing::error!(slot = %slot.index(), %error, "a network slot is left");
+                }
+            });
         }
     }
 }

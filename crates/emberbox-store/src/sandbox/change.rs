@@ -2,9 +2,9 @@
 //! transaction that writes it.
 
 use emberbox_core::{Command, Event, Fact, SandboxId, SandboxState, Step, TenantId, VmId, step};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Sqlite, Transaction};
 
-use super::{SandboxRecord, query};
+use super::{COLUMNS, Row, SandboxRecord, query};
 use crate::{Store, StoreError, event, time, usage};
 
 /// How a VM came up.
@@ -55,23 +55,25 @@ impl Store {
         let Some(record) = of_life(&mut tx, id, vm).await? else {
             return Ok(None);
         };
-        if let Some(state) = next(record.state, Fact::Ready) {
-            let now = time::now().as_microsecond();
-            sqlx::query(
-                "UPDATE sandboxes SET state = ?1, boot_path = ?2, boot_ms = ?3, \
-                 started_at = coalesce(started_at, ?4), ready_at = coalesce(ready_at, ?4), \
-                 moved_us = moved_us + ?4 - coalesce(paused_at, ?4), \
-                 paused_at = NULL WHERE id = ?5",
-            )
+        let Some(state) = next(record.state, Fact::Ready) else {
+            return finish(tx, record).await.map(Some);
+        };
+        let text = format!(
+            "UPDATE sandboxes SET state = ?1, boot_path = ?2, boot_ms = ?3, \
+             started_at = coalesce(started_at, ?4), ready_at = coalesce(ready_at, ?4), \
+             moved_us = moved_us + ?4 - coalesce(paused_at, ?4), \
+             paused_at = NULL WHERE id = ?5 RETURNING {COLUMNS}"
+        );
+        let row: Row = sqlx::query_as(AssertSqlSafe(text))
             .bind(state.as_str())
             .bind(boot.path)
             .bind(boot.ms)
-            .bind(now)
+            .bind(time::now().as_microsecond())
             .bind(id.as_str())
-            .execute(&mut *tx)
+            .fetch_one(&mut *tx)
             .await?;
-        }
-        finish(tx, record).await.map(Some)
+        let after = row.into_record()?;
+        commit(tx, &record, after).await.map(Some)
     }
 
     /// This life ended, or never began, and nobody had asked for it. `None` if
@@ -204,17 +206,29 @@ pub(crate) async fn finish(
 ) -> Result<Transition, StoreError> {
     let previous = before.state;
     let after = query::by_id(&mut *tx, before.id.as_str()).await?;
-    let Some(record) = after else {
-        tx.commit().await?;
-        return Ok(Transition {
-            previous,
-            record: before,
-        });
-    };
-    if record.state != previous {
-        event::state_changed(&mut tx, &record.id, Some(previous), record.state).await?;
+    match after {
+        Some(after) => commit(tx, &before, after).await,
+        None => {
+            tx.commit().await?;
+            Ok(Transition {
+                previous,
+                record: before,
+            })
+        }
     }
-    let record = usage::follow(&mut tx, &before, record, time::now()).await?;
+}
+
+/// Notes what the change of a sandbox means, and makes it true.
+async fn commit(
+    mut tx: Transaction<'static, Sqlite>,
+    before: &SandboxRecord,
+    after: SandboxRecord,
+) -> Result<Transition, StoreError> {
+    let previous = before.state;
+    if after.state != previous {
+        event::state_changed(&mut tx, &after.id, Some(previous), after.state).await?;
+    }
+    let record = usage::follow(&mut tx, before, after, time::now()).await?;
     tx.commit().await?;
     Ok(Transition { previous, record })
 }

@@ -8,6 +8,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) request_id: String,
     pub(crate) content_type: Option<String>,
+    /// Where the time went, of a create.
+    pub(crate) server_timing: Option<String>,
     pub(crate) bytes: Vec<u8>,
 }
 

@@ -155,8 +155,35 @@ pub(crate) fn python(rig: &Rig) {
     assert_eq!(plain.say(&format!("python3 -c \"{bind}\"")), "");
     plain.destroy();
 
+    prepared(&seeded);
     official_client::templates(&seeded.api, &seeded.template("python"));
     seeded.remove();
+}
+
+/// What is asked for often is made ahead, with its app in it: that answers, too,
+/// and is gone for who did not ask for it.
+fn prepared(seeded: &Seeded<'_>) {
+    for auto_start in [true, false] {
+        let asked = json!({
+            "template_id": "python",
+            "auto_start": auto_start,
+            "timeout_sec": 3600,
+        });
+        let sandbox = eventually("a create takes a prepared VM", || {
+            let answer = seeded.api.post("/sandboxes?wait=true", &asked);
+            let timing = answer.server_timing.as_deref().unwrap_or_default();
+            let sandbox = Sandbox::known(&seeded.api, answer.ok(201));
+            timing.contains("desc=\"prepared\"").then_some(sandbox)
+        });
+        let url = sandbox.record["preview_url"].as_str().unwrap();
+        let hello = Visitor::new().get(&format!("{url}/hello?name=you"));
+        if auto_start {
+            assert_eq!(hello.ok(), "Hello, you!\n");
+        } else {
+            assert_ne!(hello.status, 200, "{}", hello.text());
+        }
+        sandbox.destroy();
+    }
 }
 
 /// The four that are large.

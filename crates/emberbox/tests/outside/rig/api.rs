@@ -191,6 +191,7 @@ fn answer(response: Result<Response<ureq::Body>, ureq::Error>) -> Result<Answer,
         Some(value.to_str().unwrap().to_owned())
     };
     let (request_id, content_type) = (header("x-request-id"), header("content-type"));
+    let server_timing = header("server-timing");
     let status = response.status().as_u16();
     let body = response.body_mut().with_config().limit(ANSWER);
     Ok(Answer {
@@ -198,6 +199,7 @@ fn answer(response: Result<Response<ureq::Body>, ureq::Error>) -> Result<Answer,
         // On every answer, whatever went wrong.
         request_id: request_id.expect("x-request-id"),
         content_type,
+        server_timing,
         bytes: body.read_to_vec()?,
     })
 }

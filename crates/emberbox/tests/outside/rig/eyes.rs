@@ -55,6 +55,7 @@ impl Eyes {
                     status: response.status().as_u16(),
                     request_id: header("x-request-id").expect("x-request-id"),
                     content_type: header("content-type"),
+                    server_timing: header("server-timing"),
                     bytes: response.body().clone().unwrap_or_default(),
                 })
             }

@@ -171,6 +171,7 @@ impl Page {
             status: self.status,
             request_id: self.header("x-request-id").unwrap_or_default().to_owned(),
             content_type: self.header("content-type").map(str::to_owned),
+            server_timing: None,
             bytes: self.bytes.clone(),
         };
         answer.refused(status, code);
