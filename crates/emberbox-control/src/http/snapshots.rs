@@ -139,7 +139,7 @@ pub(super) async fn restore(
     let domain = control.preview_domain(&tenant).await?;
     let (restoring, record) = (Arc::clone(&control), target.record);
     once.answer(&control, &tenant, async move |_before| {
-        let restored = restoring.restore_snapshot(record, snapshot).await?;
+        let restored = Box::pin(restoring.restore_snapshot(record, snapshot)).await?;
         Ok((StatusCode::OK, Json(show(&restoring, &domain, restored))))
     })
     .await
