@@ -106,14 +106,14 @@ impl Freezer {
             if asked_unix_ns <= state.let_go_unix_ns {
                 return Ok(Duration::ZERO);
             }
-            if let Some(groups) = &self.groups {
-                rehearse(groups);
-            }
+            let Some(groups) = &self.groups else {
+                self.holds.send_replace(true);
+                return Ok(Duration::ZERO);
+            };
+            // What fails here fails again where it counts.
+            let _ = rehearse(groups);
             let since = Instant::now();
             self.holds.send_replace(true);
-            let Some(groups) = &self.groups else {
-                return Ok(since.elapsed());
-            };
             stop(groups, &mut state.held)?;
             (state.held.clone(), since)
         };
@@ -145,18 +145,19 @@ impl Freezer {
 /// still for less: moves what is new in our group, and stops and lets go a
 /// group without a process. In an emulated guest that was just restored the
 /// kernel's code for it has to be translated first, which is most of the time.
-/// What fails here fails again where it counts.
-fn rehearse(groups: &Path) {
+fn rehearse(groups: &Path) -> io::Result<()> {
     let sandbox = groups.join(HELD);
+    make_group(&sandbox)?;
+    move_new(&groups.join(OWN), &sandbox)?;
+    others(groups)?;
     let empty = groups.join(EMPTY);
-    let _ = make_group(&sandbox)
-        .and_then(|()| move_new(&groups.join(OWN), &sandbox))
-        .and_then(|()| fs::create_dir(&empty))
-        .and_then(|()| set(&empty, "1"))
-        .map(|()| stands_still(&empty))
-        .and_then(|_| set(&empty, "0"));
-    let _ = others(groups);
-    let _ = fs::remove_dir(&empty);
+    // One that is there already is the user's.
+    fs::create_dir(&empty)?;
+    let stopped = set(&empty, "1");
+    stands_still(&empty);
+    let let_go = set(&empty, "0");
+    fs::remove_dir(&empty)?;
+    stopped.and(let_go)
 }
 
 /// Every group but our own.

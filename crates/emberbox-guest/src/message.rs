@@ -291,8 +291,7 @@ pub enum FromAgent {
 pub const CHUNK: usize = 64 * 1024;
 
 /// Most bytes in one `Data` frame of a file that is read: each costs the guest
-/// two switches of threads. The other way larger ones are slower, measured in
-/// software emulation: what is copied twice leaves its caches.
+/// two switches of threads. The other way larger ones gained nothing.
 pub const FILE_CHUNK: usize = 256 * 1024;
 
 /// Most entries in one [`FromAgent::Entries`].

@@ -5,7 +5,7 @@
 //! each, and each of them in order: so whoever asks for one is not behind
 //! somebody else's hundred.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
@@ -26,9 +26,14 @@ pub(crate) struct Turns {
 /// Invariant: nobody waits while there is room.
 struct Line {
     room: usize,
-    /// Who waits, the next one first; everybody once.
-    parties: VecDeque<String>,
-    waiting: HashMap<String, VecDeque<oneshot::Sender<Admitted>>>,
+    /// The next one first; each once.
+    parties: VecDeque<Party>,
+}
+
+/// Who waits for at least one VM.
+struct Party {
+    name: String,
+    waiting: VecDeque<oneshot::Sender<Admitted>>,
 }
 
 /// Held while a VM comes up.
@@ -47,7 +52,6 @@ impl Turns {
         let line = Line {
             room,
             parties: VecDeque::new(),
-            waiting: HashMap::new(),
         };
         Self {
             line: Arc::new(Mutex::new(line)),
@@ -88,36 +92,29 @@ impl Turns {
 }
 
 impl Line {
-    fn join(&mut self, party: &str) -> oneshot::Receiver<Admitted> {
+    fn join(&mut self, name: &str) -> oneshot::Receiver<Admitted> {
         let (admit, waiting) = oneshot::channel();
-        match self.waiting.get_mut(party) {
-            Some(own) => own.push_back(admit),
-            None => {
-                self.waiting
-                    .insert(party.to_owned(), VecDeque::from([admit]));
-                self.parties.push_back(party.to_owned());
-            }
+        match self.parties.iter_mut().find(|party| party.name == name) {
+            Some(party) => party.waiting.push_back(admit),
+            None => self.parties.push_back(Party {
+                name: name.to_owned(),
+                waiting: VecDeque::from([admit]),
+            }),
         }
         waiting
     }
 
     /// Takes the next one who still waits out of the line.
     fn next(&mut self) -> Option<oneshot::Sender<Admitted>> {
-        while let Some(party) = self.parties.pop_front() {
-            let Some(mut own) = self.waiting.remove(&party) else {
+        while let Some(mut party) = self.parties.pop_front() {
+            party.waiting.retain(|admit| !admit.is_closed());
+            let Some(next) = party.waiting.pop_front() else {
                 continue;
             };
-            let mut next = own.pop_front();
-            while next.as_ref().is_some_and(oneshot::Sender::is_closed) {
-                next = own.pop_front();
-            }
-            if !own.is_empty() {
-                self.waiting.insert(party.clone(), own);
+            if !party.waiting.is_empty() {
                 self.parties.push_back(party);
             }
-            if next.is_some() {
-                return next;
-            }
+            return Some(next);
         }
         None
     }

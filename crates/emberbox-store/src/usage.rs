@@ -50,8 +50,8 @@ impl SegmentKind {
     /// What counts of a sandbox that enters this state. Only a paused one is
     /// worth a look at the terms.
     async fn of(
-        state: SandboxState,
         tx: &mut Transaction<'static, Sqlite>,
+        state: SandboxState,
     ) -> Result<Option<Self>, StoreError> {
         match state {
             SandboxState::Running => Ok(Some(Self::Compute)),
@@ -188,7 +188,7 @@ pub(crate) async fn follow(
     {
         after.runtime_ms += settle(tx, row, Until::Moment(now), Then::Ends).await?;
     }
-    let Some(kind) = SegmentKind::of(after.state, tx).await? else {
+    let Some(kind) = SegmentKind::of(tx, after.state).await? else {
         return Ok(after);
     };
     let counted = kind.counted(after.shape);

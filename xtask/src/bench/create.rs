@@ -238,8 +238,8 @@ fn once(api: &Api, server: &Server, taken: &mut Taken) -> Result<()> {
     api.destroy(id).map(drop)
 }
 
-/// What starting the same program takes from inside: the
-/// least any exec can take. Prints milliseconds per start.
+/// What starting the same program takes from inside: the least any exec can
+/// take. Prints milliseconds per start.
 fn spawn_loop() -> String {
     format!(
         "/bin/true; t=${{EPOCHREALTIME/./}}; \

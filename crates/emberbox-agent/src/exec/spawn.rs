@@ -108,14 +108,16 @@ fn spawn(
     }
     actions.chdir(process.cwd)?;
     let attributes = Attributes::new_session()?;
-    let ended = [ptr::null()];
-    let arguments: Vec<_> = arguments.iter().map(|word| word.as_ptr()).collect();
-    let arguments = [&arguments[..], &ended].concat();
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(|word| word.as_ptr())
+        .chain([ptr::null()])
+        .collect();
     let environment: Vec<_> = environment
         .iter()
         .map(|variable| variable.as_ptr())
+        .chain([ptr::null()])
         .collect();
-    let environment = [&environment[..], &ended].concat();
     let mut pid = 0;
     // SAFETY: every pointer is to a C string or a null-ended array of them that
     // outlives the call, which only reads them despite the `*mut` of its C
