@@ -13,10 +13,18 @@ pub(crate) fn root() -> PathBuf {
         .to_owned()
 }
 
-/// The cargo that started us, in the workspace's root.
+/// The cargo that started us, in the workspace's root, as if it had been called
+/// from a shell: it tells its children which package they are of, and there are
+/// packages that are built anew whenever that changes, and all above them.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

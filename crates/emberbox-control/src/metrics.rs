@@ -87,6 +87,14 @@ fn pool(facts: &PoolFacts) {
         )
         .set(ready);
     }
+    let vmms = [
+        ("waiting", facts.vmms_waiting),
+        ("wanted", facts.vmms_wanted),
+    ];
+    for (state, count) in vmms {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        metrics::gauge!("emberbox_standby_vmms", "state" => state).set(count);
+    }
     let counts = [("hit", facts.hits), ("miss", facts.misses)];
     for (outcome, count) in counts {
         metrics::counter!("emberbox_pool_leases_total", "outcome" => outcome).absolute(count);

@@ -28,6 +28,7 @@ use crate::ledger::Ledger;
 use crate::secret::HostSecret;
 use crate::seeds::Seeds;
 use crate::snapshots::Snapshots;
+use crate::standby::{Network, StandBy};
 use crate::turns::Turns;
 
 mod make;
@@ -52,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) ledger: Ledger,
     pub(crate) secret: HostSecret,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) standby: Arc<StandBy>,
     /// Of VMs that have ended.
     pub(crate) last_network_use: LastNetworkUse,
 }
@@ -193,7 +195,7 @@ pub(crate) struct Actor {
     id: VmId,
     state: SandboxState,
     /// Its network, from the moment it is taken.
-    slot: Arc<OnceLock<Arc<Slot>>>,
+    network: Arc<OnceLock<Network>>,
     mailbox: mpsc::Receiver<Request>,
     /// Who asked for the end.
     destroyers: Vec<Destroy>,
@@ -206,12 +208,12 @@ impl Actor {
         let (sender, mailbox) = mpsc::channel(MAILBOX);
         let (publish, running) = watch::channel(None);
         let state = SandboxState::Provisioning;
-        let slot = Arc::default();
+        let network = Arc::default();
         let actor = Self {
             parts,
             id,
             state,
-            slot,
+            network,
             mailbox,
             destroyers: Vec::new(),
             publish,
@@ -234,9 +236,9 @@ impl Actor {
         answer: oneshot::Sender<Result<Created, HostError>>,
         events: mpsc::Sender<HostEvent>,
     ) {
-        let (parts, slot) = (Arc::clone(&self.parts), Arc::clone(&self.slot));
+        let (parts, network) = (Arc::clone(&self.parts), Arc::clone(&self.network));
         let made = tokio::select! {
-            made = parts.make(request, &slot) => made,
+            made = parts.make(request, &network) => made,
             () = self.destroy_admitted() => Err(HostError::NotRunning),
         };
         self.settle(made, answer, events).await;
@@ -250,13 +252,13 @@ impl Actor {
         answer: oneshot::Sender<Result<(), HostError>>,
         events: mpsc::Sender<HostEvent>,
     ) {
-        let (parts, slot, id) = (
+        let (parts, network, id) = (
             Arc::clone(&self.parts),
-            Arc::clone(&self.slot),
+            Arc::clone(&self.network),
             self.id.clone(),
         );
         let prepared = tokio::select! {
-            prepared = parts.prepare(&id, order, &slot) => prepared,
+            prepared = parts.prepare(&id, order, &network) => prepared,
             () = self.destroy_admitted() => Err(HostError::NotRunning),
         };
         let mut prepared = match prepared {
@@ -326,6 +328,7 @@ impl Actor {
                 self.publish.send_replace(Some(running.clone()));
                 // The caller may be gone; the VM is in the ledger all the same.
                 let _ = answer.send(Ok(created));
+                self.leave_waiting_place();
                 self.stay(running, events).await;
             }
             Err(error) => {
@@ -343,10 +346,22 @@ impl Actor {
         adopted: Adopted,
         events: mpsc::Sender<HostEvent>,
     ) -> impl Future<Output = ()> + Send {
-        self.slot.get_or_init(|| Arc::clone(&adopted.running.slot));
+        let slot = &adopted.running.slot;
+        self.network.get_or_init(|| Arc::clone(slot).into());
         self.record(Fact::Ready);
         self.publish.send_replace(Some(adopted.running.clone()));
         self.stay(adopted.running, events)
+    }
+
+    /// Where the VMM waited nothing is left but the record.
+    fn leave_waiting_place(&self) {
+        let waited = self.network.get().and_then(|it| it.waited.as_ref());
+        if let Some(place) = waited
+            && let Err(error) = self.parts.ledger.remove(place)
+        {
+            let vm = &self.id;
+            tracing::warn!(%vm, %error, "the place where a VMM waited is left");
+        }
     }
 
     async fn stay(mut self, running: Running, events: mpsc::Sender<HostEvent>) {
@@ -432,7 +447,7 @@ impl Actor {
     /// Removes everything and answers everybody. A snapshot that is under way
     /// has lost its VM: it fails, or is complete if it had all it needed.
     async fn finish(mut self, taking: Option<Taking>) {
-        match self.parts.remove(&self.id, self.slot.get()).await {
+        match self.parts.remove(&self.id, self.network.get()).await {
             Ok(()) => self.record(Fact::Destroyed),
             Err(error) => {
                 tracing::error!(vm = %self.id, error = report(&error), "a VM cannot be removed");

@@ -144,6 +144,8 @@ pub struct PoolConfig {
     pub max_memory_mib: Option<u32>,
     /// How long an image and shape that nobody asks for stays in use.
     pub idle: Duration,
+    /// VMMs that wait for something to restore, with an engine that can.
+    pub vmms: usize,
 }
 
 impl PoolConfig {
@@ -153,6 +155,7 @@ impl PoolConfig {
         max_prepared: 0,
         max_memory_mib: None,
         idle: Duration::ZERO,
+        vmms: 0,
     };
 }
 
@@ -163,6 +166,7 @@ impl Default for PoolConfig {
             max_prepared: 8,
             max_memory_mib: None,
             idle: Duration::from_secs(900),
+            vmms: 2,
         }
     }
 }

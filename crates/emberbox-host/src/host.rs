@@ -32,6 +32,7 @@ use crate::pool::{Kind, Lease, Pool, PoolFacts};
 use crate::secret::HostSecret;
 use crate::seeds::Seeds;
 use crate::snapshots::Snapshots;
+use crate::standby::{self, StandBy};
 use crate::timeline::Step;
 use crate::turns::Turns;
 
@@ -250,6 +251,7 @@ pub struct Host {
     data_dir: PathBuf,
     pool: Arc<Pool>,
     refill: Mutex<Option<JoinHandle<()>>>,
+    standby: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Host {
@@ -301,6 +303,7 @@ impl Host {
             artifacts,
             ledger,
             secret,
+            standby: Arc::new(StandBy::new(config.pool.vmms)),
             last_network_use: LastNetworkUse::default(),
         });
 
@@ -313,12 +316,18 @@ impl Host {
             parts,
             vms: Mutex::default(),
             admission: Mutex::default(),
+            standby: Mutex::default(),
             events,
             data_dir,
         });
         host.adopt_or_reap().await?;
         host.sweep_builds().await?;
         host.keep_to_budget().await;
+        if host.parts.can_stand_by() {
+            let standby = Arc::clone(&host.parts.standby);
+            let refill = standby::refill(Arc::downgrade(&host), standby, boot_images(&images));
+            *host.standby.lock().expect("no panic while it is held") = Some(tokio::spawn(refill));
+        }
         if pool.is_on() {
             pool.expect(&Kind {
                 image: config.default_image,
@@ -573,24 +582,31 @@ impl Host {
             home: self.parts.seeds.home().root().to_owned(),
             vms: self.running().len(),
             prepared_slots: self.parts.slots.prepared(),
-            pool: self.pool.facts(),
+            pool: PoolFacts {
+                vmms_waiting: self.parts.standby.count(),
+                vmms_wanted: match self.parts.can_stand_by() {
+                    true => self.parts.standby.wanted(),
+                    false => 0,
+                },
+                ..self.pool.facts()
+            },
         }
     }
 
     /// Stops serving. Running VMs go on and are adopted by the next start;
     /// prepared ones go.
     pub async fn close(&self) {
+        self.parts.standby.close();
         self.pool.close().await;
-        let refill = self
-            .refill
-            .lock()
-            .expect("no panic while it is held")
-            .take();
-        if let Some(refill) = refill
-            && let Err(error) = refill.await
-        {
-            tracing::error!(%error, "preparing VMs ended unexpectedly");
+        for task in [&self.refill, &self.standby] {
+            let task = task.lock().expect("no panic while it is held").take();
+            if let Some(task) = task
+                && let Err(error) = task.await
+            {
+                tracing::error!(%error, "preparing VMs ended unexpectedly");
+            }
         }
+        self.parts.end_waiting().await;
         if let Err(error) = self.parts.slots.close().await {
             tracing::warn!(
                 error = report(&error),
@@ -715,6 +731,11 @@ impl Host {
         let _turn = turn.expect("no panic while there is looked for room");
         needs.check(&self.data_dir, self.promised())?;
         Ok(self.register(vm, shape))
+    }
+
+    /// Whether there is room for this beside what is promised.
+    pub(crate) fn has_room_for(&self, needs: Needs) -> Result<(), HostError> {
+        needs.check(&self.data_dir, self.promised())
     }
 
     fn needs_of_vm(&self, shape: Shape, origin: &Origin) -> Result<Needs, HostError> {

@@ -18,6 +18,7 @@
 //! | `capacity` | whether there is room for more |
 //! | `turns` | how many VMs come up at a time |
 //! | `pool` | which VMs are restored before anybody asks |
+//! | `standby` | which VMMs wait for something to restore |
 //! | `timeline` | where the time went |
 //! | `actor` | the life of one VM |
 //!
@@ -36,6 +37,7 @@ mod pool;
 mod secret;
 mod seeds;
 mod snapshots;
+mod standby;
 mod timeline;
 mod turns;
 

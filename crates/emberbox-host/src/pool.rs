@@ -47,7 +47,7 @@ pub use lease::Lease;
 const CALM: Duration = Duration::from_millis(150);
 
 /// Longest that preparing is put off for the sake of others.
-const PUT_OFF: Duration = Duration::from_secs(1);
+pub(crate) const PUT_OFF: Duration = Duration::from_secs(1);
 
 /// Memory that one prepared VM is counted with, in bytes: measured 50 to 60
 /// MiB, and it will touch more once it is somebody's.
@@ -71,6 +71,10 @@ pub struct PoolFacts {
     pub prepare_time: Duration,
     /// Attempts that failed.
     pub failed: u64,
+    /// VMMs that wait for something to restore.
+    pub vmms_waiting: usize,
+    /// As many shall.
+    pub vmms_wanted: usize,
 }
 
 /// The prepared VMs of one host.

@@ -108,6 +108,16 @@ impl CgroupTree {
             .collect())
     }
 
+    /// Moves a process, with all its threads, into the cgroup of a VM, which is
+    /// made with its limits.
+    pub fn move_into(&self, vm: &VmId, shape: Shape, pid: i32) -> Result<(), EngineError> {
+        for procs in self.create(vm, shape)? {
+            fs::write(&procs, pid.to_string())
+                .map_err(|e| EngineError::host("cannot move the VMM to its cgroup", e))?;
+        }
+        Ok(())
+    }
+
     /// The processes in a VM's cgroup; empty when there is none.
     #[must_use]
     pub fn processes(&self, vm: &VmId) -> Vec<i32> {

@@ -28,6 +28,7 @@ mod isolation;
 mod life;
 mod limit;
 mod restore;
+mod standby;
 
 /// The outcome of a check.
 pub type Outcome = Result<(), Failure>;
@@ -94,6 +95,8 @@ suite![
     checkpoint::a_new_life_has_its_own_identity,
     checkpoint::old_connections_are_reset,
     checkpoint::a_failed_one_leaves_nothing,
+    standby::becomes_the_vm_that_is_restored,
+    standby::ends_when_nobody_wants_it,
     capability::what_is_declared_works,
     capability::what_is_not_declared_says_so,
 ];
@@ -169,15 +172,18 @@ impl Fixture {
 
     /// A VM that was just restored from the seed.
     async fn restore_seed(&self) -> Result<(VmSpec, Arc<dyn Vm>), Failure> {
-        let seed = self.seed().await?.clone();
         let spec = self.plan().await?;
-        crate::disk::clone(&seed.scratch, &spec.scratch).map_err(failed)?;
-        let vm = self
-            .engine
-            .restore(&spec, &seed.snapshot)
-            .await
-            .map_err(failed)?;
+        let vm = self.restore_as(&spec).await?;
         Ok((spec, vm))
+    }
+
+    async fn restore_as(&self, spec: &VmSpec) -> Result<Arc<dyn Vm>, Failure> {
+        let seed = self.seed().await?.clone();
+        crate::disk::clone(&seed.scratch, &spec.scratch).map_err(failed)?;
+        self.engine
+            .restore(spec, &seed.snapshot)
+            .await
+            .map_err(failed)
     }
 
     /// A VM restored from the seed that answers and is not claimed.

@@ -51,6 +51,15 @@ pub trait Engine: Send + Sync + 'static {
         checkpoint: &CheckpointFiles,
     ) -> Result<Arc<dyn Vm>, EngineError>;
 
+    /// Starts a VMM in this place and network that waits for what it is to
+    /// restore, so that who asks for a VM does not wait for its process. The
+    /// next restore whose spec has this network takes it over, and nothing is
+    /// left in this place then; [`Engine::reap`] of this place ends one that
+    /// still waits. The place's directory must be on the file system of all VMs'.
+    ///
+    /// Errors leave nothing behind.
+    async fn stand_by(&self, place: &VmPlace, slot: &Arc<Slot>) -> Result<(), EngineError>;
+
     /// Restores a seed with nothing around the VMM that it does not itself need:
     /// no jail, no cgroup, as root. Measures what the VMM takes; never for a
     /// guest that is not trusted.
@@ -220,6 +229,8 @@ pub enum Capability {
     /// [`Vm::checkpoint`] of any running VM and
     /// [`Engine::restore_checkpoint`].
     Checkpoint,
+    /// [`Engine::stand_by`].
+    StandBy,
 }
 
 /// What an engine can do.

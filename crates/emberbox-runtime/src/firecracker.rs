@@ -16,14 +16,16 @@
 //! unless the operator switched that off; what it writes is opened by name in
 //! its own directory only, never through a link; there is no metadata service.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use emberbox_core::Shape;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::CgroupTree;
@@ -31,7 +33,9 @@ use crate::engine::{
     BootPurpose, Capabilities, Capability, CheckpointFiles, Engine, EngineDescription, EngineError,
     SnapshotFiles, Vm, VmPlace, VmSpec,
 };
-use crate::jail::{Access, Confinement, DESCRIPTORS, JailSpec, Launcher, ShownFile};
+use crate::jail::{Access, Confinement, DESCRIPTORS, JailSpec, Launcher, ShownFile, late};
+use crate::net::{Slot, SlotIndex};
+use crate::process::Process;
 use crate::vmm::{self, Launch, NETNS_FD, PID_FILE};
 
 mod api;
@@ -40,6 +44,7 @@ mod console;
 mod release;
 mod root;
 mod snapshot;
+mod standby;
 mod vm;
 
 pub use release::{Jailing, ProgramError, Programs, Version, VersionError, find_programs, version};
@@ -48,7 +53,8 @@ use begin::Then;
 use console::Console;
 use root::Root;
 use snapshot::Source;
-use vm::{FirecrackerVm, Found};
+use standby::Waiting;
+use vm::{FirecrackerVm, Listening};
 
 /// The engine's name.
 const NAME: &str = "firecracker";
@@ -113,6 +119,27 @@ pub struct Firecracker {
     version: Version,
     description: EngineDescription,
     cgroups: CgroupTree,
+    /// Files can be shown to a VMM that runs.
+    can_show_late: bool,
+    /// By the network that each was started in.
+    waiting: Mutex<HashMap<SlotIndex, Waiting>>,
+}
+
+/// What the process of a VM has to know of it.
+struct Outline<'a> {
+    place: &'a VmPlace,
+    slot: &'a Slot,
+    shape: Shape,
+}
+
+impl<'a> From<&'a VmSpec> for Outline<'a> {
+    fn from(spec: &'a VmSpec) -> Self {
+        Self {
+            place: &spec.place,
+            slot: &spec.slot,
+            shape: spec.shape,
+        }
+    }
 }
 
 impl Firecracker {
@@ -150,6 +177,8 @@ impl Firecracker {
             version,
             description,
             cgroups,
+            can_show_late: late::is_possible(),
+            waiting: Mutex::default(),
         })
     }
 
@@ -172,7 +201,10 @@ impl Firecracker {
         }
         // What a server left that was killed in the middle of this.
         self.reap(&spec.place).await?;
-        let started = self.launch(spec, &how, guard).await;
+        let started = match self.one_waiting(spec.slot.index()) {
+            Some(waiting) => self.launch_in(waiting, spec, &how, guard).await,
+            None => self.launch(spec, &how, guard).await,
+        };
         if started.is_err() {
             self.reap(&spec.place).await?;
         }
@@ -185,55 +217,80 @@ impl Firecracker {
         how: &Start,
         guard: Guard,
     ) -> Result<Arc<dyn Vm>, EngineError> {
-        let place = &spec.place;
+        let mut files = self.shown(spec, how)?;
+        files.extend(self.filter());
+        let vmm = self.listening(&spec.into(), files, guard).await?;
+        let vm = FirecrackerVm::of(&spec.place, vmm, self.cgroups.clone());
+        self.begin(&vm, spec, how).await?;
+        Ok(vm)
+    }
+
+    /// Tells a Firecracker that listens what to run.
+    async fn begin(
+        &self,
+        vm: &FirecrackerVm,
+        spec: &VmSpec,
+        how: &Start,
+    ) -> Result<(), EngineError> {
+        match how {
+            Start::Boot => begin::boot(vm, spec, self.config.cpu_template).await,
+            Start::Seed(_) => begin::load(vm, Then::Run).await,
+            Start::Checkpoint(_) => begin::load(vm, Then::Stand).await,
+        }
+    }
+
+    /// Starts a Firecracker that is shown these files, and waits until it listens.
+    async fn listening(
+        &self,
+        outline: &Outline<'_>,
+        files: Vec<ShownFile>,
+        guard: Guard,
+    ) -> Result<Listening, EngineError> {
+        let place = outline.place;
         let root = match guard {
             Guard::Jailer => Root::of(place, &self.config.programs.firecracker),
             Guard::Root | Guard::Nothing => Root::of(place, Path::new(PROGRAM)),
         };
         let cannot = |e| EngineError::host("cannot prepare the jail", e);
         fs::set_permissions(&place.dir, fs::Permissions::from_mode(0o700)).map_err(cannot)?;
-        root.make(guard.uid(spec)).map_err(cannot)?;
-        let jail = self.jail(spec, how, guard, &root)?;
+        root.make(guard.uid(outline.slot)).map_err(cannot)?;
+        let jail = self.jail(outline, files, guard, &root)?;
+        let (process, console) = self.run(outline, &jail).await?;
+        Listening::wait(place, root, process, console).await
+    }
+
+    async fn run(
+        &self,
+        outline: &Outline<'_>,
+        jail: &JailSpec,
+    ) -> Result<(Process, Console), EngineError> {
+        let place = outline.place;
         let opened = Console::open(place).and_then(|it| Ok((it, Console::writer(place)?)));
         let (console, stdout) =
             opened.map_err(|e| EngineError::host("cannot make the console", e))?;
         let launch = Launch {
             launcher: &self.config.launcher,
-            spec,
-            jail: &jail,
+            place,
+            slot: outline.slot,
+            jail,
             inherited: Vec::new(),
             stdout: Stdio::from(stdout),
         };
-        let process = launch.run().await?;
-        let vm = FirecrackerVm::connect(Found {
-            place,
-            root,
-            process,
-            console,
-            cgroups: self.cgroups.clone(),
-        })
-        .await?;
-        match how {
-            Start::Boot => begin::boot(&vm, spec, self.config.cpu_template).await?,
-            Start::Seed(_) => begin::load(&vm, Then::Run).await?,
-            Start::Checkpoint(_) => begin::load(&vm, Then::Stand).await?,
-        }
-        Ok(vm)
+        Ok((launch.run().await?, console))
     }
 
     fn jail(
         &self,
-        spec: &VmSpec,
-        how: &Start,
+        outline: &Outline<'_>,
+        mut files: Vec<ShownFile>,
         guard: Guard,
         root: &Root,
     ) -> Result<JailSpec, EngineError> {
-        let mut files = self.shown(spec, how)?;
         let (path, programs) = (root.path.clone(), &self.config.programs);
         let (program, args, confinement) = match (guard, &programs.jailer) {
             (Guard::Jailer, Some(jailer)) => (
                 jailer.clone(),
-                self.jailer_arguments(spec, root),
+                self.jailer_arguments(outline, root),
                 Confinement::ByTheProgram { root: path, files },
             ),
             (Guard::Jailer | Guard::Root | Guard::Nothing, _) => {
@@ -252,20 +309,20 @@ impl Firecracker {
             }
         };
         let cgroup_procs = match guard {
-            Guard::Jailer | Guard::Root => self.cgroups.create(&spec.place.id, spec.shape)?,
+            Guard::Jailer | Guard::Root => self.cgroups.create(&outline.place.id, outline.shape)?,
             Guard::Nothing => Vec::new(),
         };
         Ok(JailSpec {
             netns: NETNS_FD,
             cgroup_procs,
             confinement,
-            pid_file: spec.place.dir.join(PID_FILE),
+            pid_file: outline.place.dir.join(PID_FILE),
             program,
             args: args.into_iter().map(Into::into).collect(),
         })
     }
 
-    /// The files that are shown in the VMM's root.
+    /// The files of a VM that are shown in its VMM's root.
     fn shown(&self, spec: &VmSpec, how: &Start) -> Result<Vec<ShownFile>, EngineError> {
         let mut files = root::disks(spec)?;
         let read = |path: &Path, name| root::shown(path, name, Access::Read);
@@ -287,16 +344,18 @@ impl Firecracker {
                 files.push(read(&source.state, root::STATE));
             }
         }
-        if let Some(filter) = &self.config.seccomp_filter {
-            files.push(read(filter, root::SECCOMP));
-        }
         Ok(files)
     }
 
-    fn jailer_arguments(&self, spec: &VmSpec, root: &Root) -> Vec<String> {
-        let uid = spec.slot.uid().to_string();
-        let largest_mib = spec.shape.memory_mib.max(spec.shape.disk_mib);
-        let file_size = (u64::from(largest_mib) + FILE_SLACK_MIB) << 20;
+    /// The file that Firecracker reads before it listens.
+    fn filter(&self) -> Option<ShownFile> {
+        let filter = self.config.seccomp_filter.as_ref()?;
+        Some(root::shown(filter, root::SECCOMP, Access::Read))
+    }
+
+    fn jailer_arguments(&self, outline: &Outline<'_>, root: &Root) -> Vec<String> {
+        let uid = outline.slot.uid().to_string();
+        let file_size = (u64::from(largest_mib(outline.shape)) + FILE_SLACK_MIB) << 20;
         let mut args: Vec<String> = [
             ("--id", root.id.clone()),
             ("--exec-file", shown_path(&self.config.programs.firecracker)),
@@ -341,9 +400,9 @@ enum Guard {
 }
 
 impl Guard {
-    fn uid(self, spec: &VmSpec) -> u32 {
+    fn uid(self, slot: &Slot) -> u32 {
         match self {
-            Self::Jailer => spec.slot.uid(),
+            Self::Jailer => slot.uid(),
             Self::Root | Self::Nothing => 0,
         }
     }
@@ -373,7 +432,16 @@ impl Engine for Firecracker {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities(&[Capability::Pause, Capability::Seed, Capability::Checkpoint])
+        const ALWAYS: &[Capability] =
+            &[Capability::Pause, Capability::Seed, Capability::Checkpoint];
+        const WITH_STAND_BY: &[Capability] = &[
+            Capability::Pause,
+            Capability::Seed,
+            Capability::Checkpoint,
+            Capability::StandBy,
+        ];
+        let stands_by = self.config.programs.jailer.is_some() && self.can_show_late;
+        Capabilities(if stands_by { WITH_STAND_BY } else { ALWAYS })
     }
 
     async fn boot(&self, spec: &VmSpec, _: BootPurpose) -> Result<Arc<dyn Vm>, EngineError> {
@@ -410,6 +478,20 @@ impl Engine for Firecracker {
         self.start(spec, Start::Checkpoint(source)).await
     }
 
+    async fn stand_by(&self, place: &VmPlace, slot: &Arc<Slot>) -> Result<(), EngineError> {
+        if !self.capabilities().has(Capability::StandBy) {
+            return Err(EngineError::NotSupported {
+                engine: NAME,
+                capability: Capability::StandBy,
+            });
+        }
+        let waits = self.wait_in(place, slot).await;
+        if waits.is_err() {
+            self.reap(place).await?;
+        }
+        waits
+    }
+
     async fn adopt(&self, place: &VmPlace) -> Result<Option<Arc<dyn Vm>>, EngineError> {
         let Some(process) = vmm::find(place)? else {
             return Ok(None);
@@ -419,25 +501,29 @@ impl Engine for Firecracker {
         let root = root.ok_or_else(|| cannot(io::ErrorKind::NotFound.into()))?;
         let console =
             Console::open(place).map_err(|e| EngineError::host("cannot open the console", e))?;
-        let vm = FirecrackerVm::connect(Found {
-            place,
-            root,
-            process,
-            console,
-            cgroups: self.cgroups.clone(),
-        })
-        .await?;
+        let vmm = Listening::wait(place, root, process, console).await?;
+        let vm = FirecrackerVm::of(place, vmm, self.cgroups.clone());
         Ok(Some(vm))
     }
 
     async fn reap(&self, place: &VmPlace) -> Result<(), EngineError> {
+        let waited = self.give_up(place);
         vmm::end(place, &self.cgroups).await?;
+        if let Some(waited) = waited {
+            // One that had ended before is a child nobody has heard of.
+            waited.vmm.process.wait().await;
+        }
         vm::remove_files(place)
     }
 
     fn close(&self) {
         self.cgroups.remove_if_empty();
     }
+}
+
+/// The largest file that a VM of this shape needs, in MiB: memory or disk.
+fn largest_mib(shape: Shape) -> u32 {
+    shape.memory_mib.max(shape.disk_mib)
 }
 
 fn shown_path(path: &Path) -> String {

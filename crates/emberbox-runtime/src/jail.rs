@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::process::ProcessRef;
 
 mod enter;
+pub(crate) mod late;
 mod shown;
 
 /// The name (`argv[0]`) under which an executable is to become the jail.

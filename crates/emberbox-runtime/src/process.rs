@@ -3,13 +3,12 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
-use std::os::fd::AsFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -103,6 +102,18 @@ impl Process {
         self.reference.pid
     }
 
+    /// What finds it again.
+    #[must_use]
+    pub fn reference(&self) -> ProcessRef {
+        self.reference
+    }
+
+    /// A descriptor that is this process and never another.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.get_ref().as_fd()
+    }
+
     /// Ends it. Idempotent.
     pub fn kill(&self) -> io::Result<()> {
         match pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL) {
@@ -120,7 +131,7 @@ impl Process {
                 return None;
             };
             let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-            return match waitid(Id::PIDFd(self.pidfd.get_ref().as_fd()), flags) {
+            return match waitid(Id::PIDFd(self.pidfd()), flags) {
                 Ok(WaitStatus::Exited(_, code)) => Some(format!("exit code {code}")),
                 Ok(WaitStatus::Signaled(_, signal, _)) => Some(format!("signal {signal}")),
                 Ok(WaitStatus::StillAlive) => {

@@ -32,6 +32,7 @@ use crate::engine::{
     SnapshotFiles, Vm, VmPlace, VmSpec,
 };
 use crate::jail::{Confinement, JailSpec, Launcher};
+use crate::net::Slot;
 use crate::process::ProcessRef;
 use crate::vmm::{self, Launch, NETNS_FD, PID_FILE, remove_file, start_error};
 
@@ -299,7 +300,8 @@ impl Qemu {
         };
         let launch = Launch {
             launcher: &self.config.launcher,
-            spec,
+            place,
+            slot: &spec.slot,
             jail: &jail,
             inherited: inherited.into_mappings(),
             stdout: Stdio::null(),
@@ -508,6 +510,14 @@ impl Engine for Qemu {
         checkpoint: &CheckpointFiles,
     ) -> Result<Arc<dyn Vm>, EngineError> {
         self.start(spec, Start::Checkpoint(checkpoint)).await
+    }
+
+    /// What QEMU restores decides with which devices it starts.
+    async fn stand_by(&self, _: &VmPlace, _: &Arc<Slot>) -> Result<(), EngineError> {
+        Err(EngineError::NotSupported {
+            engine: NAME,
+            capability: Capability::StandBy,
+        })
     }
 
     async fn adopt(&self, place: &VmPlace) -> Result<Option<Arc<dyn Vm>>, EngineError> {

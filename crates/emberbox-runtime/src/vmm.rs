@@ -18,8 +18,9 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::cgroup::CgroupTree;
-use crate::engine::{EngineError, VmPlace, VmSpec};
+use crate::engine::{EngineError, VmPlace};
 use crate::jail::{ARG0, JailSpec, Launcher};
+use crate::net::Slot;
 use crate::process::{Process, ProcessRef};
 
 pub(crate) mod charge;
@@ -49,7 +50,8 @@ const CGROUP_BUSY: Duration = Duration::from_secs(5);
 /// A VMM that is to be started.
 pub(crate) struct Launch<'a> {
     pub(crate) launcher: &'a Launcher,
-    pub(crate) spec: &'a VmSpec,
+    pub(crate) place: &'a VmPlace,
+    pub(crate) slot: &'a Slot,
     pub(crate) jail: &'a JailSpec,
     /// What it inherits beside its namespace and its standard streams.
     pub(crate) inherited: Vec<FdMapping>,
@@ -59,7 +61,7 @@ pub(crate) struct Launch<'a> {
 impl Launch<'_> {
     /// Starts it. Its errors go to the VM's log, its process is recorded.
     pub(crate) async fn run(self) -> Result<Process, EngineError> {
-        let place = &self.spec.place;
+        let place = self.place;
         let log = OpenOptions::new()
             .create(true)
             .write(true)
@@ -68,7 +70,6 @@ impl Launch<'_> {
             .open(place.dir.join(LOG_FILE))
             .map_err(|e| EngineError::host("cannot open the VMM's log", e))?;
         let netns = self
-            .spec
             .slot
             .netns()
             .try_clone_to_owned()

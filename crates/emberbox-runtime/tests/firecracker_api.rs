@@ -50,6 +50,7 @@ enum Flow {
     Boot,
     Restore,
     RestoreCheckpoint,
+    RestoreInWaiting,
     PauseAndResume,
     Seed,
     WholeCheckpoint,
@@ -57,10 +58,11 @@ enum Flow {
     Adopt,
 }
 
-const FLOWS: [Flow; 8] = [
+const FLOWS: [Flow; 9] = [
     Flow::Boot,
     Flow::Restore,
     Flow::RestoreCheckpoint,
+    Flow::RestoreInWaiting,
     Flow::PauseAndResume,
     Flow::Seed,
     Flow::WholeCheckpoint,
@@ -234,7 +236,7 @@ impl Bench {
         };
         let walked = tokio::time::timeout(FLOW, self.walk(flow, &spec)).await;
         let outcome = walked.unwrap_or_else(|_elapsed| Err("it did not end".to_owned()));
-        let left = self.left(&spec);
+        let left = self.left(&spec.place);
         self.engine.reap(&spec.place).await.unwrap();
         self.slots.discard(&spec.slot).await.unwrap();
         fs::remove_dir_all(&spec.place.dir).unwrap();
@@ -261,6 +263,7 @@ impl Bench {
             Flow::Restore | Flow::PartialCheckpoint => {
                 self.engine.restore(spec, &self.seed()).await
             }
+            Flow::RestoreInWaiting => self.restore_in_waiting(spec).await,
             Flow::RestoreCheckpoint => {
                 self.seed();
                 let files = CheckpointFiles::in_dir(&self.file("checkpoint"));
@@ -277,9 +280,30 @@ impl Bench {
         }
     }
 
+    /// Restores into a VMM that waits in a place of its own, where nothing is
+    /// left whatever happens.
+    async fn restore_in_waiting(&self, spec: &VmSpec) -> Result<Arc<dyn Vm>, EngineError> {
+        let id = VmId::generate();
+        let dir = self.dir.path().join("vms").join(id.as_str());
+        fs::create_dir_all(&dir).unwrap();
+        let place = VmPlace { id, dir };
+        let waits = self.engine.stand_by(&place, &spec.slot).await;
+        let waited = self.cgroups.processes(&place.id);
+        let started = match waits {
+            Ok(()) => self.engine.restore(spec, &self.seed()).await,
+            Err(error) => Err(error),
+        };
+        if let Ok(vm) = &started {
+            assert_eq!(waited, [vm.pid()], "another VMM was started");
+        }
+        assert_eq!(self.left(&place), Vec::<String>::new());
+        fs::remove_dir_all(&place.dir).unwrap();
+        started
+    }
+
     async fn act(&self, flow: Flow, spec: &VmSpec, vm: &Arc<dyn Vm>) -> Result<(), String> {
         match flow {
-            Flow::Boot | Flow::Restore => Ok(()),
+            Flow::Boot | Flow::Restore | Flow::RestoreInWaiting => Ok(()),
             Flow::RestoreCheckpoint => vm.resume().await.map_err(chain),
             Flow::PauseAndResume => {
                 for _ in 0..2 {
@@ -341,16 +365,16 @@ impl Bench {
     }
 
     /// What should not be there of a VM that has ended or never began.
-    fn left(&self, spec: &VmSpec) -> Vec<String> {
-        let processes = self.cgroups.processes(&spec.place.id);
+    fn left(&self, place: &VmPlace) -> Vec<String> {
+        let processes = self.cgroups.processes(&place.id);
         let mut left: Vec<_> = processes
             .iter()
             .map(|pid| format!("process {pid}"))
             .collect();
-        if self.cgroups.exists(&spec.place.id) {
+        if self.cgroups.exists(&place.id) {
             left.push("a cgroup".to_owned());
         }
-        let entries = fs::read_dir(&spec.place.dir).unwrap();
+        let entries = fs::read_dir(&place.dir).unwrap();
         let entries = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         left.extend(entries.filter(|name| !["scratch", "vmm.log"].contains(&name.as_str())));
         left

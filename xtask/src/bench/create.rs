@@ -55,6 +55,9 @@ fn take(floor: &mut Floor, server: &Server, with_pool: &Server, turns: usize) ->
     let (api, pool) = (server.api()?, with_pool.api()?);
     let mut taken = Taken::default();
     // The first of each loads what all later ones share.
+    pool.wait_prepared(DEFAULT_SHAPE, 1)?;
+    api.wait_standing_by()?;
+    pool.wait_standing_by()?;
     floor.once()?;
     once(&api, server, &mut Taken::default())?;
     prepared_once(&pool, &mut Taken::default())?;
@@ -197,11 +200,13 @@ fn prepared_once(api: &Api, taken: &mut Taken) -> Result<()> {
     taken.prepared_steps.add(&timing);
     api.destroy(id)?;
     // The next is prepared before anything else is measured.
-    api.wait_prepared(DEFAULT_SHAPE, 1)
+    api.wait_prepared(DEFAULT_SHAPE, 1)?;
+    api.wait_standing_by()
 }
 
 /// One sandbox: created, weighed before it did anything, used, destroyed.
 fn once(api: &Api, server: &Server, taken: &mut Taken) -> Result<()> {
+    api.wait_standing_by()?;
     let started = Instant::now();
     let (sandbox, timing) = api.create_timed(&json!({}))?;
     taken.create.push(milliseconds(started));
@@ -235,7 +240,8 @@ fn once(api: &Api, server: &Server, taken: &mut Taken) -> Result<()> {
             .parse::<f64>()
             .with_context(|| format!("the guest said {spawn:?}"))?,
     );
-    api.destroy(id).map(drop)
+    api.destroy(id)?;
+    api.wait_standing_by()
 }
 
 /// What starting the same program takes from inside: the least any exec can

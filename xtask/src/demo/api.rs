@@ -109,14 +109,35 @@ impl Api {
 
     /// VMs of this shape, for example `1c-1024m-3072d`, that are prepared now.
     pub(crate) fn prepared(&self, shape: &str) -> Result<usize> {
+        self.gauge("emberbox_pool_vms", &format!("shape=\"{shape}\""))
+    }
+
+    /// A whole number of the server's metrics, 0 if it is not there.
+    fn gauge(&self, name: &str, label: &str) -> Result<usize> {
         let mut response = self.get_raw("/metrics")?;
         let text = String::from_utf8(body_of(&mut response)?).context("metrics are no text")?;
-        let shape = format!("shape=\"{shape}\"");
         let line = text
             .lines()
-            .find(|line| line.starts_with("emberbox_pool_vms") && line.contains(&shape));
+            .find(|line| line.starts_with(name) && line.contains(label));
         let count = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
         Ok(count.unwrap_or(0))
+    }
+
+    /// Waits until as many VMMs wait for something to restore as shall.
+    pub(crate) fn wait_standing_by(&self) -> Result<()> {
+        let of = |state: &str| self.gauge("emberbox_standby_vmms", &format!("state=\"{state}\""));
+        let deadline = Instant::now() + patience(PREPARED_DEADLINE);
+        loop {
+            let (waiting, wanted) = (of("waiting")?, of("wanted")?);
+            if waiting == wanted {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "only {waiting} of {wanted} VMMs stand by"
+            );
+            thread::sleep(PREPARED_POLL);
+        }
     }
 
     /// Waits until so many VMs of this shape are prepared.

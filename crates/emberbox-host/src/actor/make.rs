@@ -22,6 +22,7 @@ use crate::host::{BootPath, CreateVm, Created, HostError, Origin, boot_images};
 use crate::ledger::Record;
 use crate::seeds;
 use crate::snapshots::Snapshot;
+use crate::standby::Network;
 use crate::timeline::Timeline;
 
 /// How long a restored guest may take to answer. It needs 0.2 s on an idle
@@ -34,19 +35,19 @@ impl Parts {
     pub(super) async fn make(
         &self,
         request: CreateVm,
-        own_slot: &OnceLock<Arc<Slot>>,
+        own_network: &OnceLock<Network>,
     ) -> Result<(Created, Running), HostError> {
         let mut timeline = Timeline::begin();
         let _waited_for = self.turns.wait_for_one();
         let _admitted = self.turns.enter(&request.party).await;
         timeline.step("queue");
         match &request.origin {
-            Origin::Image => self.make_from_image(&request, own_slot, timeline).await,
+            Origin::Image => self.make_from_image(&request, own_network, timeline).await,
             // What a caller would give up makes no difference: the disk has to
             // be the VM's own and the snapshot's as well until it is deleted.
             Origin::Snapshot { id, keep: _ } => {
                 let snapshot = self.snapshots.find(id, request.shape)?;
-                self.make_from_snapshot(&request, snapshot, own_slot, timeline)
+                self.make_from_snapshot(&request, snapshot, own_network, timeline)
                     .await
             }
         }
@@ -55,16 +56,20 @@ impl Parts {
     async fn make_from_image(
         &self,
         request: &CreateVm,
-        own_slot: &OnceLock<Arc<Slot>>,
+        own_network: &OnceLock<Network>,
         mut timeline: Timeline,
     ) -> Result<(Created, Running), HostError> {
         let images = emberbox_image::images(self.seeds.home(), &request.image)
             .map_err(HostError::start)?
             .ok_or_else(|| HostError::UnknownImage(request.image.clone()))?;
-        let (record, spec) = self.begin(request, boot_images(&images), own_slot).await?;
+        let seed = self.seeds.find(&images, request.shape);
+        let slot = match seed {
+            Some(_) => self.network_to_restore_in(own_network).await?,
+            None => self.slot(own_network).await?,
+        };
+        let (record, spec) = self.begin(request, boot_images(&images), slot)?;
         timeline.step("network");
         let started = Instant::now();
-        let seed = self.seeds.find(&images, request.shape);
         let (boot_path, vm) = match seed {
             Some(seed) => match self.restore(&spec, &seed, &mut timeline).await {
                 Ok(vm) => (BootPath::Snapshot, vm),
@@ -112,11 +117,12 @@ impl Parts {
         &self,
         request: &CreateVm,
         snapshot: Snapshot,
-        own_slot: &OnceLock<Arc<Slot>>,
+        own_network: &OnceLock<Network>,
         mut timeline: Timeline,
     ) -> Result<(Created, Running), HostError> {
         let images = snapshot.manifest.images.clone();
-        let (record, spec) = self.begin(request, images, own_slot).await?;
+        let slot = self.network_to_restore_in(own_network).await?;
+        let (record, spec) = self.begin(request, images, slot)?;
         timeline.step("network");
         let started = Instant::now();
         let (from, to) = (snapshot.scratch(), spec.scratch.clone());
@@ -142,14 +148,13 @@ impl Parts {
         self.ready(record, started, BootPath::Snapshot, running, timeline)
     }
 
-    /// Takes a slot and writes the record, before anything of the VM is.
-    async fn begin(
+    /// Writes the record, before anything of the VM is.
+    fn begin(
         &self,
         request: &CreateVm,
         images: BootImages,
-        own_slot: &OnceLock<Arc<Slot>>,
+        slot: Arc<Slot>,
     ) -> Result<(Record, VmSpec), HostError> {
-        let slot = self.slot(own_slot).await?;
         let record = Record {
             vm: request.vm.clone(),
             sandbox: Some(request.sandbox.clone()),
@@ -165,10 +170,26 @@ impl Parts {
     /// A network slot that is removed with the VM.
     pub(super) async fn slot(
         &self,
-        own_slot: &OnceLock<Arc<Slot>>,
+        own_network: &OnceLock<Network>,
     ) -> Result<Arc<Slot>, HostError> {
         let slot = self.slots.take().await.map_err(HostError::start)?;
-        Ok(Arc::clone(own_slot.get_or_init(|| slot)))
+        let own = own_network.get_or_init(|| slot.into());
+        Ok(Arc::clone(&own.slot))
+    }
+
+    /// The same, with a VMM that waits for what will be restored, if there is
+    /// one.
+    async fn network_to_restore_in(
+        &self,
+        own_network: &OnceLock<Network>,
+    ) -> Result<Arc<Slot>, HostError> {
+        match self.standby.take() {
+            Some(network) => {
+                let own = own_network.get_or_init(|| network);
+                Ok(Arc::clone(&own.slot))
+            }
+            None => self.slot(own_network).await,
+        }
     }
 
     /// Writes a VM's record; from here on it may exist.
@@ -310,13 +331,21 @@ impl Parts {
     pub(super) async fn remove(
         &self,
         vm: &VmId,
-        slot: Option<&Arc<Slot>>,
+        network: Option<&Network>,
     ) -> Result<(), HostError> {
+        let waited = network.and_then(|network| network.waited.as_ref());
+        // Where its VMM waited there is something only if it was not taken over.
+        if let Some(place) = waited.map(|waited| self.ledger.place(waited))
+            && place.dir.exists()
+        {
+            self.engine.reap(&place).await.map_err(HostError::start)?;
+            self.ledger.remove(&place.id).map_err(HostError::start)?;
+        }
         self.engine
             .reap(&self.ledger.place(vm))
             .await
             .map_err(HostError::start)?;
-        if let Some(slot) = slot {
+        if let Some(Network { slot, .. }) = network {
             // The guest is gone, so these counters are its last.
             match slot.network_use().await {
                 Ok(last) => self.last_network_use.keep(vm, last),

@@ -19,7 +19,6 @@ use std::time::Duration;
 use emberbox_core::{SandboxId, Shape, VmId};
 use emberbox_guest::Rehearsal;
 use emberbox_guest::client::GuestClient;
-use emberbox_runtime::net::Slot;
 use emberbox_runtime::seed::SeedFiles;
 use emberbox_runtime::{BootImages, Vm, VmSpec};
 use tokio::time::{Instant, timeout};
@@ -28,6 +27,7 @@ use super::make::{RESTORED, answers, ended_early, running, unix_time_ns};
 use super::{Parts, Running};
 use crate::host::{BootPath, CreateVm, Created, HostError};
 use crate::ledger::Record;
+use crate::standby::Network;
 use crate::timeline::Timeline;
 
 /// How long a guest that has rehearsed it may take to be claimed. Milliseconds
@@ -63,9 +63,9 @@ impl Parts {
         &self,
         id: &VmId,
         order: Order,
-        own_slot: &OnceLock<Arc<Slot>>,
+        own_network: &OnceLock<Network>,
     ) -> Result<Prepared, HostError> {
-        let slot = self.slot(own_slot).await?;
+        let slot = self.slot(own_network).await?;
         let record = Record {
             vm: id.clone(),
             sandbox: None,

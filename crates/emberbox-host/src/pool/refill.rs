@@ -71,7 +71,7 @@ pub(crate) async fn refill(host: Weak<Host>, pool: Arc<Pool>) {
 impl Host {
     /// Resolves when nobody waits for a VM and those who just got one have had
     /// a moment.
-    async fn calm(&self) {
+    pub(crate) async fn calm(&self) {
         loop {
             self.turns().quiet().await;
             match self.pool().calm_at() {

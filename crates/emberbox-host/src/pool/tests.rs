@@ -9,6 +9,7 @@ fn a_pool_is_bounded_by_number_and_by_memory() {
         max_prepared: 20,
         max_memory_mib: None,
         idle: Duration::from_secs(1),
+        vmms: 0,
     };
     let of = |config, memory| {
         let bounds = bounds(config, memory);

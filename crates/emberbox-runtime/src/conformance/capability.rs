@@ -26,6 +26,18 @@ pub(super) async fn what_is_declared_works(fixture: &Fixture) -> Outcome {
 pub(super) async fn what_is_not_declared_says_so(fixture: &Fixture) -> Outcome {
     let declared = fixture.engine.capabilities();
     let guest = fixture.restored("undeclared").await?;
+    if !declared.has(Capability::StandBy) {
+        let spec = &guest.spec;
+        let waits = fixture.engine.stand_by(&spec.place, &spec.slot).await;
+        let refused = matches!(
+            &waits,
+            Err(EngineError::NotSupported {
+                capability: Capability::StandBy,
+                ..
+            })
+        );
+        check(refused, || format!("StandBy: {waits:?}"))?;
+    }
     let dir = Scrap::make(fixture)?;
     let files = CheckpointFiles::in_dir(&dir.0);
     let calls = [

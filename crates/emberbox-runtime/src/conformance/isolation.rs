@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use emberbox_guest::client::ClientError;
 use emberbox_guest::{ExecSpec, GuestErrorCode, PORT};
 
-use super::{Fixture, Outcome, check, failed};
+use super::{Fixture, Guest, Outcome, check, failed};
 use crate::jail::DESCRIPTORS;
 use crate::net::GATEWAY_ADDRESS;
 
@@ -24,6 +24,11 @@ const FORBIDDEN: [&str; 5] = [
 /// root.
 pub(super) async fn the_vmm_is_jailed(fixture: &Fixture) -> Outcome {
     let guest = fixture.restored("jailed").await?;
+    is_jailed(&guest)?;
+    fixture.end(guest).await
+}
+
+pub(super) fn is_jailed(guest: &Guest) -> Outcome {
     let pid = guest.vm.pid();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(failed)?;
     let uid = guest.spec.slot.uid();
@@ -69,7 +74,7 @@ pub(super) async fn the_vmm_is_jailed(fixture: &Fixture) -> Outcome {
             format!("{} of the host is in its root", path.display())
         })?;
     }
-    fixture.end(guest).await
+    Ok(())
 }
 
 /// The host, other guests, metadata and private networks are out of reach.

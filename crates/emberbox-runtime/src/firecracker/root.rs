@@ -101,6 +101,26 @@ impl Root {
         chown(&out, Some(uid), Some(uid))
     }
 
+    /// Makes it another place's, and leaves nothing in the first. Who has it
+    /// open or runs in it goes on.
+    pub(super) fn move_to(&self, from: &VmPlace, to: &VmPlace) -> io::Result<Self> {
+        let program = self.path.ancestors().nth(2).and_then(Path::file_name);
+        let moved = Self::named(to, Path::new(program.unwrap_or_default()));
+        let (own, new) = (self.path.parent(), moved.path.parent());
+        let (Some(own), Some(new)) = (own, new) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if let Some(above) = new.parent() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(above)?;
+        }
+        fs::rename(own, new)?;
+        fs::remove_dir_all(from.dir.join(BASE))?;
+        Ok(moved)
+    }
+
     /// Opens it.
     pub(super) fn open(&self) -> io::Result<OwnedFd> {
         Ok(open(&self.path, DIRECTORY, Mode::empty())?)

@@ -35,25 +35,23 @@ pub(super) struct FirecrackerVm {
     pub(super) release: Release,
 }
 
-/// What a VMM that runs is taken charge of with.
-pub(super) struct Found<'a> {
-    pub(super) place: &'a VmPlace,
+/// A Firecracker that listens, of which nobody has taken charge.
+pub(super) struct Listening {
     pub(super) root: Root,
     pub(super) process: Process,
     pub(super) console: Console,
-    pub(super) cgroups: CgroupTree,
+    pub(super) api: Api,
+    release: Release,
 }
 
-impl FirecrackerVm {
-    /// Takes charge of a Firecracker that runs.
-    pub(super) async fn connect(found: Found<'_>) -> Result<Arc<Self>, EngineError> {
-        let Found {
-            place,
-            root,
-            process,
-            mut console,
-            cgroups,
-        } = found;
+impl Listening {
+    /// Waits until a Firecracker that runs does.
+    pub(super) async fn wait(
+        place: &VmPlace,
+        root: Root,
+        process: Process,
+        mut console: Console,
+    ) -> Result<Self, EngineError> {
         let open = root
             .open()
             .map_err(|e| EngineError::host("cannot open the jail", e))?;
@@ -70,14 +68,34 @@ impl FirecrackerVm {
             .vmm_version
             .parse()
             .map_err(|error| start_error(place, &mut console, &format!("{error}")))?;
+        Ok(Self {
+            root,
+            process,
+            console,
+            api,
+            release: version.release,
+        })
+    }
+}
+
+impl FirecrackerVm {
+    /// Takes charge of a Firecracker that listens.
+    pub(super) fn of(place: &VmPlace, vmm: Listening, cgroups: CgroupTree) -> Arc<Self> {
+        let Listening {
+            root,
+            process,
+            console,
+            api,
+            release,
+        } = vmm;
         let vm = Arc::new(Self {
             charge: Charge::new(place, process, cgroups),
             root,
             api,
-            release: version.release,
+            release,
         });
         tokio::spawn(Arc::clone(&vm).watch(console));
-        Ok(vm)
+        vm
     }
 
     /// Makes a call whose failure is the command's.

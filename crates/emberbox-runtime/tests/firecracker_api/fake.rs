@@ -96,8 +96,8 @@ fn needed(args: &[String], name: &str) -> io::Result<String> {
     option(args, name).ok_or_else(|| io::Error::other(format!("no {name}")))
 }
 
-/// As the real one, without what would hide its files from this executable's
-/// libraries.
+/// As the real one, but that the program enters its root itself, once it has
+/// loaded its libraries.
 fn jailer(args: &[String]) -> io::Result<()> {
     if args.iter().any(|arg| arg == "--version") {
         println!("Jailer v{VERSION}\n");
@@ -143,13 +143,15 @@ fn firecracker(program: &Path, args: &[String]) -> io::Result<()> {
         .append(true)
         .open(requests_file(beside))?;
     let mut machine = Machine {
-        root,
+        root: PathBuf::from("/"),
         state: "Not started",
         log,
         behaviour,
         count: 0,
     };
-    for stream in UnixListener::bind(socket)?.incoming() {
+    let listener = UnixListener::bind(socket)?;
+    std::os::unix::fs::chroot(&root)?;
+    for stream in listener.incoming() {
         // A client that goes away is nobody's fault.
         let _ = machine.serve(stream?);
     }

@@ -23,6 +23,8 @@ pub(crate) struct Pool {
     max_memory_mib: Option<u32>,
     /// How long a template and size that nobody asks for stays in use.
     idle_sec: u32,
+    /// VMMs that wait for something to restore; Firecracker only.
+    vmms: usize,
 }
 
 impl Default for Pool {
@@ -32,12 +34,14 @@ impl Default for Pool {
             max_prepared,
             max_memory_mib,
             idle,
+            vmms,
         } = PoolConfig::default();
         Self {
             keep,
             max_prepared,
             max_memory_mib,
             idle_sec: u32::try_from(idle.as_secs()).unwrap_or(u32::MAX),
+            vmms,
         }
     }
 }
@@ -47,6 +51,7 @@ impl Pool {
         for (key, value) in [
             ("pool.keep", self.keep),
             ("pool.max_prepared", self.max_prepared),
+            ("pool.vmms", self.vmms),
         ] {
             if value > MAX_PREPARED {
                 return Err(at_most(key, MAX_PREPARED));
@@ -61,6 +66,7 @@ impl Pool {
             max_prepared: self.max_prepared,
             max_memory_mib: self.max_memory_mib,
             idle: Duration::from_secs(self.idle_sec.into()),
+            vmms: self.vmms,
         }
     }
 }

@@ -60,6 +60,7 @@ fn everything_can_be_set() {
         max_prepared = 5
         max_memory_mib = 1024
         idle_sec = 60
+        vmms = 3
         [preview]
         domain = "apps.example.com"
         scheme = "https"
@@ -115,6 +116,7 @@ fn everything_can_be_set() {
         max_prepared: 5,
         max_memory_mib: Some(1024),
         idle: Duration::from_secs(60),
+        vmms: 3,
     };
     assert_eq!(config.pool.config(), pool);
     let preview = PreviewSettings {
@@ -210,6 +212,7 @@ fn every_mistake_names_its_key() {
         ("[network]\npool_size = 257", "network.pool_size"),
         ("[pool]\nkeep = 1025", "pool.keep"),
         ("[pool]\nmax_prepared = 1025", "pool.max_prepared"),
+        ("[pool]\nvmms = 1025", "pool.vmms"),
         ("[preview]\ndomain = \"Example.com\"", "preview.domain"),
         ("[preview]\ndomain = \"localhost:80\"", "preview.domain"),
         ("[preview]\ndomain = \"\"", "preview.domain"),
