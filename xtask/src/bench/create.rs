@@ -260,8 +260,11 @@ fn weigh(data_dir: &Path) -> Result<Vec<(f64, f64)>> {
     const BLOCK: u64 = 512;
     let vmms = process::vmms(data_dir)?;
     vmms.iter()
-        .map(|vmm| {
-            let blocks = fs::metadata(vmm.directory.join("scratch.ext4"))?.blocks();
+        .map(|vmm| (vmm, vmm.directory.join("scratch.ext4")))
+        // A VMM that only waits for a VM has none.
+        .filter(|(_, scratch)| scratch.exists())
+        .map(|(vmm, scratch)| {
+            let blocks = fs::metadata(scratch)?.blocks();
             Ok((
                 Memory::of(vmm.pid)?.pss_kib / 1024.0,
                 (blocks * BLOCK) as f64 / f64::from(1 << 20),
