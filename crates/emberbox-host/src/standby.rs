@@ -86,6 +86,15 @@ impl StandBy {
         })
     }
 
+    /// One for a VM of this shape. It is started for the default shape
+    /// ([`Engine::stand_by`](emberbox_runtime::Engine::stand_by)): one that may
+    /// need larger files would be started anew, and wait for its end besides.
+    pub(crate) fn take_for(&self, shape: Shape) -> Option<Network> {
+        let fits = |of: fn(Shape) -> u32| of(shape) <= of(Shape::DEFAULT);
+        let fits = fits(|shape| shape.memory_mib) && fits(|shape| shape.disk_mib);
+        if fits { self.take() } else { None }
+    }
+
     /// How many wait.
     pub(crate) fn count(&self) -> usize {
         self.lock().waiting.len()

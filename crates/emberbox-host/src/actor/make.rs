@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use emberbox_core::{SandboxId, VmId};
+use emberbox_core::{SandboxId, Shape, VmId};
 use emberbox_guest::client::GuestClient;
 use emberbox_guest::{Identity, NewName, ProcessSpec, Revival};
 use emberbox_image::TemplateApp;
@@ -64,7 +64,10 @@ impl Parts {
             .ok_or_else(|| HostError::UnknownImage(request.image.clone()))?;
         let seed = self.seeds.find(&images, request.shape);
         let slot = match seed {
-            Some(_) => self.network_to_restore_in(own_network).await?,
+            Some(_) => {
+                self.network_to_restore_in(own_network, request.shape)
+                    .await?
+            }
             None => self.slot(own_network).await?,
         };
         let (record, spec) = self.begin(request, boot_images(&images), slot)?;
@@ -121,7 +124,9 @@ impl Parts {
         mut timeline: Timeline,
     ) -> Result<(Created, Running), HostError> {
         let images = snapshot.manifest.images.clone();
-        let slot = self.network_to_restore_in(own_network).await?;
+        let slot = self
+            .network_to_restore_in(own_network, request.shape)
+            .await?;
         let (record, spec) = self.begin(request, images, slot)?;
         timeline.step("network");
         let started = Instant::now();
@@ -182,8 +187,9 @@ impl Parts {
     async fn network_to_restore_in(
         &self,
         own_network: &OnceLock<Network>,
+        shape: Shape,
     ) -> Result<Arc<Slot>, HostError> {
-        match self.standby.take() {
+        match self.standby.take_for(shape) {
             Some(network) => {
                 let own = own_network.get_or_init(|| network);
                 Ok(Arc::clone(&own.slot))
